@@ -1,0 +1,1 @@
+"""Second floor: the frozen values that travel between floors, and the tables of state moves."""
