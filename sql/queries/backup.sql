@@ -1,0 +1,48 @@
+-- name: tables
+-- Every table of ours with its columns in order, and the tables its foreign keys need to be filled before it.
+SELECT c.relname AS name,
+       ARRAY(SELECT a.attname::text FROM pg_attribute a
+             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+             ORDER BY a.attnum) AS columns,
+       ARRAY(SELECT DISTINCT needed.relname::text FROM pg_constraint k JOIN pg_class needed ON needed.oid = k.confrelid
+             WHERE k.conrelid = c.oid AND k.contype = 'f' AND needed.oid <> c.oid) AS needs
+FROM pg_class c
+WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND c.relname <> 'schema_migrations'
+ORDER BY c.relname;
+
+-- name: migrations
+-- What the schema consists of.
+SELECT name FROM schema_migrations ORDER BY name;
+
+-- name: next_message
+-- The first message at or behind an id.
+SELECT id FROM messages WHERE id >= $1 ORDER BY id LIMIT 1;
+
+-- name: messages_between
+-- How many messages there are from one id up to another, and a digest of which; the index alone is read.
+SELECT count(*) AS rows, encode(sha256(coalesce(string_agg(uuid_send(id), ''::bytea ORDER BY id), '')), 'hex') AS digest
+FROM messages
+WHERE id >= $1 AND id < $2;
+
+-- name: messages_of_day
+-- Messages from one id up to another, whole.
+SELECT * FROM messages WHERE id >= $1 AND id < $2 ORDER BY id;
+
+-- name: holds_something
+-- Whether anybody has something to lose in this database.
+SELECT EXISTS (SELECT FROM organisations) OR EXISTS (SELECT FROM messages);
+
+-- name: drop_unheld_messages
+-- Messages that came with their day's file and that nobody holds.
+DELETE FROM messages m
+WHERE NOT EXISTS (SELECT FROM emails e WHERE e.message_id = m.id)
+  AND NOT EXISTS (SELECT FROM deliveries d WHERE d.message_id = m.id);
+
+-- name: hold_queue
+-- Nothing that was on its way goes out before the operator says so.
+UPDATE deliveries SET state = 'held', lease_owner = NULL, lease_until = NULL
+WHERE state IN ('queued', 'leased', 'deferred');
+
+-- name: analyse
+-- The planner learns what is there now.
+ANALYZE;
