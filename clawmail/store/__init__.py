@@ -1,0 +1,1 @@
+"""Third floor: PostgreSQL. Named SQL and the values of ``model``; every function takes the connection first."""

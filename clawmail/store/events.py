@@ -1,0 +1,58 @@
+"""Events: appended with the state they tell of, read back in order by id."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import msgspec
+
+from clawmail.model.events import Event, EventType
+from clawmail.store.db import Connection
+from clawmail.store.queries import load
+
+_sql = load("events")
+_json = msgspec.json.Encoder()
+
+
+async def append(conn: Connection, events: Sequence[Event]) -> None:
+    """Writes ``events`` in the transaction of the facts they tell of."""
+    if not events:
+        return
+    await conn.execute(
+        _sql.append,
+        [e.id for e in events],
+        [e.organisation_id for e in events],
+        [e.domain_id for e in events],
+        [e.inbox_id for e in events],
+        [e.email_id for e in events],
+        [e.delivery_id for e in events],
+        [e.type.value for e in events],
+        [e.recipient for e in events],
+        [_json.encode(e.detail or {}).decode() for e in events],
+        [e.at for e in events],
+    )
+
+
+async def list_events(
+    conn: Connection,
+    *,
+    email_id: UUID | None = None,
+    inbox_id: UUID | None = None,
+    domain_id: UUID | None = None,
+    after: UUID | None = None,
+    limit: int,
+) -> list[Event]:
+    """Events of one email, inbox or domain (the first that is given), oldest first, from behind the id ``after``.
+
+    At most 501 come at once.
+    """
+    if email_id is not None:
+        rows = await conn.fetch(_sql.of_email, email_id, after, limit)
+    elif inbox_id is not None:
+        rows = await conn.fetch(_sql.of_inbox, inbox_id, after, limit)
+    else:
+        rows = await conn.fetch(_sql.of_domain, domain_id, after, limit)
+    return [
+        Event(**{**row, "type": EventType(row["type"]), "detail": msgspec.json.decode(row["detail"])}) for row in rows
+    ]

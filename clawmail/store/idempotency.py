@@ -1,0 +1,50 @@
+"""Answers kept for requests that may be repeated: one row for each inbox, route and Idempotency-Key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from clawmail.store.db import Connection
+from clawmail.store.queries import load
+
+_sql = load("idempotency")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is known of a key that is taken."""
+
+    body_sha256: bytes
+    #: None while the first request is in flight.
+    status: int | None
+    answer: bytes | None
+
+
+async def begin(
+    conn: Connection,
+    place: tuple[UUID, str, str],
+    body_sha256: bytes,
+    *,
+    now: datetime,
+    forget_before: datetime,
+    dead_before: datetime,
+) -> Kept | None:
+    """Takes the key ``place`` (inbox, route, key) and returns None, or says what is kept of it."""
+    if await conn.fetchval(_sql.begin, *place, body_sha256, now, forget_before, dead_before) is not None:
+        return None
+    row = await conn.fetchrow(_sql.kept, *place)
+    # Freed between the two statements by a request that failed: for this caller it was in flight.
+    return Kept(**row) if row else Kept(body_sha256, None, None)
+
+
+async def free(conn: Connection, place: tuple[UUID, str, str]) -> None:
+    """Frees a key whose request was not answered."""
+    await conn.execute(_sql.free, *place)
+
+
+async def forget(conn: Connection, before: datetime, at_most: int) -> int:
+    """Deletes answers kept since before that moment; returns how many."""
+    status: str = await conn.execute(_sql.forget, before, at_most)
+    return int(status.rpartition(" ")[2])
