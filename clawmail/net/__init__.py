@@ -1,0 +1,1 @@
+"""The outside world: DNS, SMTP and HTTP clients. Knows ``protocol``, never ``store``."""
