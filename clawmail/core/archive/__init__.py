@@ -1,0 +1,1 @@
+"""Export and import of inboxes. ``transfer`` is where to begin."""

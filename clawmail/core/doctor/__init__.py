@@ -1,0 +1,1 @@
+"""What ``clawmail doctor`` looks at. ``examine`` is where to begin."""

@@ -1,0 +1,299 @@
+"""Receiving: from an envelope at the door to mail in an inbox, committed.
+
+A recipient is judged when it is named, the message when its last byte is there. What follows is one transaction: the
+message, its copy in every inbox, the deliveries of forwarding rules, the events. Only then does the door answer 250.
+Nothing here refuses a message for being hard to read; it is kept as it came and shown as well as it can be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TypeVar
+from uuid import UUID
+
+from clawmail.base.errors import QuotaExceeded
+from clawmail.base.ids import new_id
+from clawmail.base.log import logger
+from clawmail.base.settings import Settings
+from clawmail.core.admission import Admission
+from clawmail.core.authenticate import MAX_QUESTIONS, MAX_SECONDS, Verdict, authenticate
+from clawmail.core.described import described
+from clawmail.core.directory import Directory
+from clawmail.core.envelope import Envelope, Recipient, Refused
+from clawmail.core.forwards import Forwarder
+from clawmail.core.outbound.feedback import Feedback, Report, read_report
+from clawmail.core.receipts import Receipts
+from clawmail.core.trace import (
+    MAX_RECEIVED,
+    MAX_RECEIVED_BY_US,
+    hosts_passed,
+    received_field,
+    return_path_field,
+)
+from clawmail.core.writer import Writer
+from clawmail.model.events import Event, EventType
+from clawmail.model.mail import Filing, Message, Posting, sender_warning
+from clawmail.model.tenancy import Domain, Inbox
+from clawmail.protocol.authres import results_field
+from clawmail.protocol.dns import Address, BudgetedResolver, Resolver
+from clawmail.protocol.headers import RawMessage, split_message
+from clawmail.protocol.mime.parse import ParsedMessage, parse_message
+from clawmail.protocol.spf.check import SpfResult, check_spf
+from clawmail.store.db import Database
+
+#: messages larger than this, or with a larger header, are read in a thread, in bytes.
+THREAD_BYTES = 128 * 1024
+CHEAP_HEADER_BYTES = 16 * 1024
+#: bytes from which a message is large, and large ones judged and written at once: each takes several times its size.
+LARGE_BYTES = 1024 * 1024
+LARGE_AT_ONCE = 2
+#: of a message's budget of DNS questions and seconds, the share of SPF, which is checked while the message comes in.
+SPF_QUESTIONS = 25
+SPF_SECONDS = 5.0
+#: local parts that old servers put into From of a bounce which they send with a sender that is not null.
+REPORTING_AUTHORS = frozenset({"mailer-daemon", "postmaster"})
+
+T = TypeVar("T")
+
+log = logger("receive")
+
+
+class Receiver:
+    """Takes mail from the world."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        db: Database,
+        directory: Directory,
+        resolver: Resolver,
+        writer: Writer,
+        forwarder: Forwarder,
+        feedback: Feedback,
+        receipts: Receipts,
+    ) -> None:
+        self._hostname = settings.hostname.lower()
+        self._mx_prefix = f"{settings.server.mx_label}."
+        self._dmarc_policy = settings.smtp.dmarc_policy
+        self._admission = Admission(db, directory, feedback, app_domain=settings.server.app_domain)
+        self._directory = directory
+        self._resolver = resolver
+        self._writer = writer
+        self._forwarder = forwarder
+        self._feedback = feedback
+        self._receipts = receipts
+        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
+
+    async def judge_recipient(self, address: str) -> Recipient:
+        """Whether mail for ``address`` is taken, and where it goes. Raises Refused, or StoreUnwell."""
+        return await self._admission.judge(address)
+
+    async def check_sender(self, ip: Address, mail_from: str, helo: str) -> SpfResult:
+        """SPF for a client and what it calls itself; may run while the message is still on its way."""
+        budget = BudgetedResolver(self._resolver, queries=SPF_QUESTIONS, seconds=SPF_SECONDS)
+        return await check_spf(budget, ip=ip, mail_from=mail_from, helo=helo, receiver=self._hostname, now=time.time())
+
+    async def receive(self, envelope: Envelope) -> str:
+        """Judges and keeps a message; returns its queue id once it is committed. Raises Refused, or StoreUnwell."""
+        if len(envelope.raw) < LARGE_BYTES:
+            return await self._receive(envelope)
+        async with self._large:
+            return await self._receive(envelope)
+
+    async def _receive(self, envelope: Envelope) -> str:
+        message = await _in_thread_if_large(split_message, envelope.raw)
+        await self._refuse_loops(message)
+        verdict = await self._authenticate(envelope, message)
+        self._apply_dmarc(verdict)
+        parsed = await _in_thread_if_large(parse_message, envelope.raw)
+        kept = self._message(envelope, verdict, parsed)
+        if homes := await self._homes(envelope, message, parsed):
+            await self._write(await self._posting(envelope, kept, parsed, verdict, homes))
+            await self._receipts.send(envelope, proved=verdict.spf is not None and verdict.spf.result == "pass")
+        log.info(
+            "received",
+            id=str(kept.id),
+            ip=str(envelope.client_ip),
+            mail_from=envelope.mail_from,
+            rcpt=len(envelope.recipients),
+            size=kept.size,
+            spf=verdict.spf.result if verdict.spf else "none",
+            dkim=verdict.dkim_result,
+            dmarc=verdict.dmarc.result,
+        )
+        return str(kept.id)
+
+    async def _refuse_loops(self, message: RawMessage) -> None:
+        hosts = hosts_passed(message.fields)
+        ours = [host for host in hosts if host == self._hostname or await self._is_mx_of_ours(host)]
+        if len(hosts) > MAX_RECEIVED or len(ours) > MAX_RECEIVED_BY_US:
+            raise Refused(554, "5.4.6", "this message goes round in a loop")
+
+    async def _is_mx_of_ours(self, host: str) -> bool:
+        if not host.startswith(self._mx_prefix):
+            return False
+        domain = await self._directory.domain(host.removeprefix(self._mx_prefix))
+        return domain is not None and domain.verified
+
+    async def _authenticate(self, envelope: Envelope, message: RawMessage) -> Verdict:
+        spf = envelope.spf
+        if spf is None:
+            spf = await self.check_sender(envelope.client_ip, envelope.mail_from, envelope.helo)
+        return await authenticate(
+            self._resolver,
+            message,
+            ip=envelope.client_ip,
+            mail_from=envelope.mail_from,
+            helo=envelope.helo,
+            hostname=self._hostname,
+            now=time.time(),
+            spf=spf,
+            questions=MAX_QUESTIONS - SPF_QUESTIONS,
+            seconds=MAX_SECONDS - SPF_SECONDS,
+        )
+
+    def _apply_dmarc(self, verdict: Verdict) -> None:
+        """``smtp.dmarc_policy = reject``: what the author's domain asks for is done (RFC 9989 section 7)."""
+        if self._dmarc_policy != "reject":
+            return
+        dmarc = verdict.dmarc
+        if dmarc.result == "temperror":
+            raise Refused(451, "4.7.1", "the sender's DMARC policy cannot be looked up now, try again later")
+        if dmarc.result == "fail" and dmarc.policy == "reject":
+            raise Refused(550, "5.7.1", f"refused as the DMARC policy of {dmarc.header_from} asks")
+
+    def _disposition(self, verdict: Verdict) -> str:
+        flagged = verdict.dmarc.result == "fail" and verdict.dmarc.policy in ("quarantine", "reject")
+        return "quarantine" if self._dmarc_policy != "record" and flagged else "none"
+
+    async def _homes(
+        self, envelope: Envelope, message: RawMessage, parsed: ParsedMessage
+    ) -> dict[UUID, tuple[Inbox, Domain]]:
+        """The inboxes that get a copy, each once.
+
+        Bounces and complaints first settle the delivery they belong to; repeating that is harmless. What comes home to
+        a return path and is no such report is shown to the domain's owner, in the catch-all.
+        """
+        homes: dict[UUID, tuple[Inbox, Domain]] = {}
+        report = Report()
+        if _may_be_report(envelope, message, parsed) or any(one.inbox is None for one in envelope.recipients):
+            report = await asyncio.to_thread(read_report, envelope.raw)
+        for recipient in envelope.recipients:
+            inbox, domain = recipient.inbox, recipient.domain
+            if inbox is not None and inbox.id in homes:
+                continue
+            absorbed = await self._feedback.absorb(
+                report=report,
+                mail_from=envelope.mail_from,
+                return_path=recipient.return_path,
+                inbox=inbox,
+                domain=domain,
+                now=envelope.received_at,
+            )
+            if inbox is None and domain is not None and not absorbed:
+                inbox = await self._directory.catch_all(domain)
+                if inbox is None:
+                    # The domain went away since RCPT: at the next try that is refused, and no other recipient with it.
+                    raise Refused(451, "4.3.0", "a recipient's domain has just been removed, try again")
+            if inbox is not None and domain is not None:
+                homes.setdefault(inbox.id, (inbox, domain))
+        return homes
+
+    def _message(self, envelope: Envelope, verdict: Verdict, parsed: ParsedMessage) -> Message:
+        identifier = new_id()
+        from_address = parsed.from_.address if parsed.from_ else ""
+        trace = (
+            return_path_field(envelope.mail_from)
+            + received_field(envelope, hostname=self._hostname, queue_id=identifier)
+            + results_field(verdict.authentication_results(self._hostname))
+        )
+        return Message(
+            id=identifier,
+            raw=envelope.raw,
+            trace=trace,
+            rfc_message_id=parsed.message_id,
+            in_reply_to=parsed.in_reply_to,
+            reference_ids=parsed.references,
+            subject=parsed.subject or "",
+            from_address=from_address or envelope.mail_from,
+            from_name=parsed.from_.name if parsed.from_ else "",
+            envelope_from=envelope.mail_from,
+            sender_warning=sender_warning(from_address, envelope.mail_from),
+            to_addresses=tuple(box.address for box in parsed.to if box.address),
+            cc_addresses=tuple(box.address for box in parsed.cc if box.address),
+            bcc_addresses=(),
+            reply_to=tuple(box.address for box in parsed.reply_to if box.address),
+            body_text=parsed.text,
+            body_html=parsed.html,
+            attachments=described(parsed),
+            authentication={**verdict.as_api(), "disposition": self._disposition(verdict)},
+            received_at=envelope.received_at,
+            notes=parsed.notes,
+        )
+
+    async def _posting(
+        self,
+        envelope: Envelope,
+        message: Message,
+        parsed: ParsedMessage,
+        verdict: Verdict,
+        homes: dict[UUID, tuple[Inbox, Domain]],
+    ) -> Posting:
+        """One copy per inbox, however many of the RCPTs lead there; forwards of each domain's rules; their events."""
+        filings = tuple(_filing(inbox) for inbox, _ in homes.values())
+        events = [self._received_event(envelope, filing, verdict) for filing in filings]
+        deliveries = []
+        for domain in {domain.id: domain for _, domain in homes.values()}.values():
+            forwarded, told = await self._forwarder.forwards(domain, envelope, message, parsed, verdict)
+            deliveries += forwarded
+            events += told
+        return Posting(message, filings, tuple(deliveries), tuple(events))
+
+    def _received_event(self, envelope: Envelope, filing: Filing, verdict: Verdict) -> Event:
+        return Event(
+            id=new_id(),
+            organisation_id=filing.organisation_id,
+            domain_id=filing.domain_id,
+            type=EventType.RECEIVED,
+            at=envelope.received_at,
+            inbox_id=filing.inbox_id,
+            email_id=filing.email_id,
+            detail={
+                "from": envelope.mail_from,
+                "ip": str(envelope.client_ip),
+                "size": len(envelope.raw),
+                "tls": envelope.tls or None,
+                "dmarc": verdict.dmarc.result,
+            },
+        )
+
+    async def _write(self, posting: Posting) -> None:
+        try:
+            await self._writer.write(posting)
+        except QuotaExceeded as full:
+            self._admission.note_full(UUID(full.field), posting.message.size)
+            if len(posting.filings) == 1:
+                raise Refused(552, "5.2.2", "mailbox is full") from None
+            # The others must not go without: at the next try RCPT refuses the full one alone.
+            raise Refused(452, "4.2.2", "one of the mailboxes is full, try again") from None
+
+
+async def _in_thread_if_large(read: Callable[[bytes], T], raw: bytes) -> T:
+    # Octet by octet a header costs far more to read than a body.
+    cheap = len(raw) <= CHEAP_HEADER_BYTES or 0 <= raw.find(b"\r\n\r\n") <= CHEAP_HEADER_BYTES
+    return read(raw) if cheap and len(raw) <= THREAD_BYTES else await asyncio.to_thread(read, raw)
+
+
+def _may_be_report(envelope: Envelope, message: RawMessage, parsed: ParsedMessage) -> bool:
+    """Whether it is worth looking for a bounce or a complaint in a message; most mail is neither."""
+    if not envelope.mail_from:
+        return True
+    content_type = message.first(b"content-type")
+    author = (parsed.from_.address or parsed.from_.name).partition("@")[0].lower() if parsed.from_ else ""
+    return author in REPORTING_AUTHORS or (content_type is not None and b"report" in content_type.value.lower())
+
+
+def _filing(inbox: Inbox) -> Filing:
+    return Filing(new_id(), inbox.organisation_id, inbox.domain_id, inbox.id, "inbound", is_read=False)
