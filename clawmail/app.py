@@ -1,0 +1,297 @@
+"""The composition root: the one place where Clawmail is wired together.
+
+``build`` reads top to bottom: the store and the outside world, then the use-cases, then the entrances. ``App.start``
+opens them in that order and ``App.stop`` closes them in reverse, with one grace period for all. Tests build the same
+app and hand in a resolver of their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+from clawmail.api.native.routes import ROUTES
+from clawmail.api.server import ApiServer
+from clawmail.api.services import Services
+from clawmail.base.log import logger
+from clawmail.base.secrets import Keyring, load_keyring
+from clawmail.base.settings import Settings
+from clawmail.config import parse_listener
+from clawmail.core.access import Access
+from clawmail.core.clock import SYNC_SECONDS, HouseClock
+from clawmail.core.cursors import Cursors
+from clawmail.core.directory import Directory
+from clawmail.core.dkim_keys import DkimKeys
+from clawmail.core.domains import Domains
+from clawmail.core.downloads import Downloads
+from clawmail.core.forwards import Forwarder
+from clawmail.core.health import Health
+from clawmail.core.idempotency import OnceOnly
+from clawmail.core.inboxes import Inboxes
+from clawmail.core.journal import Journal
+from clawmail.core.limits import Limits
+from clawmail.core.mailbox import Mailbox
+from clawmail.core.outbound.feedback import Feedback
+from clawmail.core.outbound.local import LocalCarrier
+from clawmail.core.outbound.measure import QueueMeter
+from clawmail.core.outbound.metrics import OutboundMetrics, process_registry
+from clawmail.core.outbound.parts import make_outbound
+from clawmail.core.outbound.queue import Outbound
+from clawmail.core.receipts import Receipts
+from clawmail.core.receive import Receiver
+from clawmail.core.retention import Retention
+from clawmail.core.rules import Rules
+from clawmail.core.signing import Signers
+from clawmail.core.sources import Sources
+from clawmail.core.strangers import Strangers
+from clawmail.core.submit import Submitter
+from clawmail.core.upkeep import Chore, Upkeep
+from clawmail.core.writer import Writer
+from clawmail.net.resolver import DnsResolver
+from clawmail.protocol.dns import Address, Resolver
+from clawmail.smtpd.server import SmtpDoor
+from clawmail.store.db import Database
+from clawmail.worker import OutboundWorker
+
+#: seconds between two rounds of the chores.
+LOOK_FOR_KEYS_SECONDS = 60.0
+FORGET_SECONDS = 3600.0
+
+log = logger("app")
+
+
+@dataclass(slots=True)
+class App:
+    """Everything that runs in one process."""
+
+    settings: Settings
+    db: Database
+    clock: HouseClock
+    resolver: Resolver
+    setup_resolver: Resolver
+    directory: Directory
+    access: Access
+    writer: Writer
+    signers: Signers
+    services: Services
+    worker: OutboundWorker
+    upkeep: Upkeep
+    api: ApiServer
+    door: SmtpDoor
+
+    async def start(self) -> None:
+        """Opens everything, the door last. Raises what the first part that fails raises; then nothing stays open."""
+        try:
+            await self.db.open()
+            await self.clock.sync()
+            self.directory.start()
+            self.access.start()
+            await self.worker.start()
+            self.upkeep.start()
+            await self.api.start()
+            await self.door.start()
+        except BaseException:
+            await self.stop(0)
+            raise
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Accepts nothing more, finishes what is in flight within ``grace_seconds``, closes the rest."""
+        await self.door.stop(grace_seconds)
+        await self.api.stop(grace_seconds)
+        await self.upkeep.stop()
+        await self.worker.stop(grace_seconds)
+        await self.writer.close()
+        await self.access.stop()
+        self.signers.close()
+        await self.services.limits.close()
+        for resolver in (self.resolver, self.setup_resolver):
+            if isinstance(resolver, DnsResolver):
+                await resolver.close()
+        await self.db.close()
+
+
+def build(settings: Settings, database_url: str, *, resolver: Resolver | None = None) -> App:
+    """Wires an app on the database at ``database_url``; opens nothing yet. Raises ValueError for a bad secret key."""
+    keyring = load_keyring(settings.server.secret_key, Path(settings.server.data_dir))
+    db = Database(
+        database_url, pool_size=settings.database.pool_size, timeout_seconds=settings.database.timeout_seconds
+    )
+    clock = HouseClock(db)
+    resolver = resolver or _dns_resolver(settings, cache_entries=settings.dns.cache_entries)
+    # People change their DNS and ask again at once: set-up checks remember nothing.
+    fresh = _dns_resolver(settings, cache_entries=0)
+    directory = Directory(
+        db,
+        catch_all_local_part=settings.inbox.catch_all_local_part,
+        quota_bytes=settings.inbox.storage_quota_bytes,
+        catches_all=settings.smtp.unknown_local_part == "catch-all",
+    )
+    signers = Signers(directory, keyring, with_ed25519=settings.outbound.ed25519)
+    access = Access(db)
+    writer = Writer(db, on_deliveries=lambda: worker.wake())
+    forwarder = _forwarder(settings, directory, signers, keyring)
+    receipts = Receipts(writer, signers, hostname=settings.hostname)
+    receiver = Receiver(settings, db, directory, resolver, writer, forwarder, Feedback(db, keyring), receipts)
+    submitter = Submitter(
+        db,
+        directory,
+        writer,
+        signers,
+        max_message_bytes=settings.smtp.max_message_bytes,
+        max_recipients=settings.smtp.max_recipients,
+    )
+    metrics = OutboundMetrics(process_registry())
+    worker = _outbound_worker(settings, db, resolver, directory, receiver, keyring, clock, metrics)
+    services, chores = _services(settings, db, clock, directory, access, submitter, keyring, fresh, metrics)
+    strangers = Strangers(settings.smtp, settings.hostname, db, resolver)
+    return App(
+        settings=settings,
+        db=db,
+        clock=clock,
+        resolver=resolver,
+        setup_resolver=fresh,
+        directory=directory,
+        access=access,
+        writer=writer,
+        signers=signers,
+        services=services,
+        worker=worker,
+        upkeep=Upkeep([*chores, Chore("forget strangers", FORGET_SECONDS, strangers.sweep)]),
+        api=ApiServer(settings, services, ROUTES),
+        door=SmtpDoor(
+            settings,
+            receiver,
+            strangers=strangers,
+            authenticate=access.inbox,
+            submit=submitter.submit_raw,
+            probe=services.check_store,
+        ),
+    )
+
+
+def _dns_resolver(settings: Settings, *, cache_entries: int) -> DnsResolver:
+    return DnsResolver(
+        settings.dns.nameservers, timeout_seconds=settings.dns.timeout_seconds, max_entries=cache_entries
+    )
+
+
+def own_addresses(settings: Settings) -> list[Address]:
+    """Addresses at which the port we dial is our own door: mail sent there would come back in."""
+    public = ip_address(settings.server.public_ip)
+    found = {public} if public.is_global else set()
+    for listener in settings.smtp.listen:
+        host, port = parse_listener(listener)
+        if port == settings.outbound.port:
+            with contextlib.suppress(ValueError):  # a name: what it stands for is found by the resolver, not here
+                found.add(public if host in ("0.0.0.0", "::") else ip_address(host))
+    return list(found)
+
+
+def _outbound_worker(
+    settings: Settings,
+    db: Database,
+    resolver: Resolver,
+    directory: Directory,
+    receiver: Receiver,
+    keyring: Keyring,
+    clock: HouseClock,
+    metrics: OutboundMetrics,
+) -> OutboundWorker:
+    async def is_ours(name: str) -> bool:
+        domain = await directory.domain(name)
+        return domain is not None and domain.verified
+
+    local = LocalCarrier(
+        db, receiver, is_ours, hostname=settings.hostname, address=ip_address(settings.server.public_ip), clock=clock
+    )
+
+    def make(on_room: Callable[[], None], on_notice: Callable[[], None]) -> Outbound:
+        return make_outbound(
+            db,
+            resolver,
+            settings,
+            metrics=metrics,
+            is_ours=is_ours,
+            own_addresses=lambda: own_addresses(settings),
+            on_room=on_room,
+            on_notice=on_notice,
+            local=local,
+            keyring=keyring,
+            clock=clock,
+        )
+
+    return OutboundWorker(
+        make,
+        poll_seconds=settings.outbound.poll_seconds,
+        lease_seconds=settings.outbound.lease_seconds,
+        listen=lambda heard, lost: db.listen("deliveries", heard, lost),
+    )
+
+
+def _forwarder(settings: Settings, directory: Directory, signers: Signers, keyring: Keyring) -> Forwarder:
+    return Forwarder(
+        directory,
+        signers,
+        hostname=settings.hostname.lower(),
+        srs_key=keyring.signing_key("return path"),
+        rewrite_from=settings.forwarding.rewrite_from,
+    )
+
+
+def _services(
+    settings: Settings,
+    db: Database,
+    clock: HouseClock,
+    directory: Directory,
+    access: Access,
+    submitter: Submitter,
+    keyring: Keyring,
+    fresh: Resolver,
+    metrics: OutboundMetrics,
+) -> tuple[Services, list[Chore]]:
+    """What the API's handlers may call, and the chores of the same use-cases."""
+    changed = directory.forget
+    dkim_keys = DkimKeys(db, keyring=keyring, resolver=fresh, changed=changed)
+    domains = Domains(db, access=access, dkim_keys=dkim_keys, changed=changed, resolver=fresh, settings=settings)
+    once_only = OnceOnly(db)
+    sources = Sources(db, directory, hostname=settings.hostname, mx_label=settings.server.mx_label)
+    cursors = Cursors(keyring.signing_key("cursor"))
+    inboxes = Inboxes(db, access=access, changed=changed, settings=settings.inbox)
+    services = Services(
+        settings=settings,
+        access=access,
+        limits=Limits(settings.limits),
+        domains=domains,
+        inboxes=inboxes,
+        rules=Rules(db, changed=changed),
+        once_only=once_only,
+        mailbox=Mailbox(db, sources, cursors),
+        downloads=Downloads(db, sources, attachment_ttl_hours=settings.retention.attachment_ttl_hours),
+        journal=Journal(db, cursors),
+        submitter=submitter,
+        check_store=Health(db).check,
+        measured=QueueMeter(db, metrics, clock=clock).measured,
+    )
+    chores = [
+        Chore("set the clock", SYNC_SECONDS, clock.sync),
+        Chore("promote DKIM keys", LOOK_FOR_KEYS_SECONDS, lambda: dkim_keys.promote_waiting_keys(clock())),
+        Chore("forget registrations", FORGET_SECONDS, lambda: domains.forget_expired(clock())),
+        Chore("forget answers", FORGET_SECONDS, lambda: once_only.forget_old(clock())),
+        Chore("forget creation keys", FORGET_SECONDS, lambda: inboxes.forget_creation_keys(clock())),
+        *_retention_chores(settings, db, clock),
+    ]
+    return services, chores
+
+
+def _retention_chores(settings: Settings, db: Database, clock: HouseClock) -> list[Chore]:
+    keeper = Retention(db, mail_days=settings.retention.mail_days, event_days=settings.retention.event_days)
+    return [
+        Chore("empty what was removed", FORGET_SECONDS, keeper.empty_removed),
+        Chore("forget mail", FORGET_SECONDS, lambda: keeper.forget_mail(clock())),
+        Chore("forget events", FORGET_SECONDS, lambda: keeper.forget_events(clock())),
+        Chore("forget hosts", FORGET_SECONDS, lambda: keeper.forget_hosts(clock())),
+        Chore("drop leftovers", FORGET_SECONDS, keeper.drop_leftovers),
+    ]
