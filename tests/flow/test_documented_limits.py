@@ -1,0 +1,54 @@
+"""The documented rate limits, as they are without any setting: each is crossed once, on the real daemon."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.support.house import House, furnished_house
+
+
+async def allowed(house: House, method: str, path: str, key: str, body: Any = None) -> tuple[int, dict[str, Any]]:
+    """Repeats a request until it answers 429; how many of the window it was allowed, and that last answer."""
+    answered = 0
+    while True:
+        async with house.daemon.request(method, path, key=key, json_body=body) as response:
+            headers, answer = response.headers, await response.json()
+            answered += 1
+            assert answered < 400
+            if response.status == 429:
+                assert (headers["RateLimit-Remaining"], answer["code"]) == ("0", "rate_limited")
+                assert 0 < int(headers["Retry-After"]) <= int(headers["RateLimit-Policy"].partition(";w=")[2])
+                return int(headers["RateLimit-Limit"]), answer
+            assert "error" not in answer, answer
+            assert int(headers["RateLimit-Remaining"]) < int(headers["RateLimit-Limit"])
+
+
+async def test_every_documented_limit_is_crossed(database_url: str) -> None:
+    async with furnished_house(database_url, {"limits": {"enabled": True}}) as house:
+        domain = await house.domain("limits.example")  # one registration and one verification of the five an hour
+        inbox = await domain.inbox("agent")
+        email = {"to": "bob@nowhere.test", "subject": "x", "text": "y"}
+        limit, answer = await allowed(house, "POST", "/api/v1/emails/send", inbox.key, email)
+        assert (limit, "send" in answer["error"].lower()) == (10, True)
+        sent = [one for one in await inbox.emails("?limit=100") if one["direction"] == "outbound"]
+        assert len(sent) == 10
+        assert (await allowed(house, "GET", "/api/v1/emails", inbox.key))[0] == 100
+        assert (await allowed(house, "GET", "/api/v1/inboxes", domain.token))[0] == 60
+        registered = 0
+        while registered < 10:
+            body = {"domain": f"another{registered}.example"}
+            async with house.daemon.request("POST", "/api/v1/domains/register", json_body=body) as response:
+                if response.status == 429:
+                    break
+                registered += 1
+        assert registered == 5 - 2
+        guesses = 0
+        while guesses < 400:
+            async with house.daemon.request("GET", "/api/v1/emails", key="agent@limits.example:cm_guess") as response:
+                if response.status == 429:
+                    break
+                assert response.status == 401
+                guesses += 1
+        assert response.headers["RateLimit-Limit"] == "300"
+        async with house.daemon.request("GET", "/health") as response:
+            assert response.status == 200  # nobody's limit

@@ -1,0 +1,232 @@
+"""What comes back by mail settles the delivery it is about, if it can prove it, and once."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from clawmail.base.ids import new_id
+from clawmail.base.secrets import Keyring
+from clawmail.core import receive
+from clawmail.core.envelope import Refused
+from clawmail.core.outbound.feedback import Feedback, Report, read_report
+from clawmail.core.outbound.proof import Proofs
+from clawmail.protocol.srs import rewrite_sender
+from clawmail.store import accounts, suppressions
+from clawmail.store.db import Database
+from tests.support.outgoing import (
+    KEYRING,
+    events_of,
+    make_settings,
+    make_worker,
+    mx_zone,
+    queue,
+    rows,
+    running,
+    settled,
+)
+from tests.support.receiving import a_receiver, hand_over
+from tests.support.smtp_sink import SmtpSink
+from tests.support.tenants import Tenant, add_inbox, add_tenant
+
+NOW = datetime.now(UTC)
+
+
+def bounce(
+    recipient: str, *, status: str = "5.1.1", envid: str = "", message_id: str = "", action: str = "failed"
+) -> bytes:
+    """A report as an MX would write it."""
+    top = f"Original-Envelope-Id: {envid}\r\n" if envid else ""
+    returned = f"Message-ID: {message_id}\r\nSubject: hello\r\n" if message_id else "Subject: hello\r\n"
+    return (
+        "From: MAILER-DAEMON@there.test\r\nTo: agent@example.test\r\nSubject: Undelivered\r\nMIME-Version: 1.0\r\n"
+        'Content-Type: multipart/report; report-type=delivery-status; boundary="b"\r\n\r\n'
+        "--b\r\nContent-Type: text/plain\r\n\r\nIt did not work.\r\n"
+        f"--b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; there.test\r\n{top}\r\n"
+        f"Final-Recipient: rfc822; {recipient}\r\nAction: {action}\r\nStatus: {status}\r\n"
+        f"Diagnostic-Code: smtp; 550 {status} it is as it is\r\n"
+        f"\r\n--b\r\nContent-Type: text/rfc822-headers\r\n\r\n{returned}\r\n--b--\r\n"
+    ).encode()
+
+
+def complaint(recipient: str, message_id: str, kind: str = "abuse") -> bytes:
+    """A feedback report (RFC 5965)."""
+    return (
+        "From: fbl@there.test\r\nTo: agent@example.test\r\nSubject: complaint\r\nMIME-Version: 1.0\r\n"
+        'Content-Type: multipart/report; report-type=feedback-report; boundary="b"\r\n\r\n'
+        "--b\r\nContent-Type: text/plain\r\n\r\nSomebody complained.\r\n"
+        "--b\r\nContent-Type: message/feedback-report\r\n\r\n"
+        f"Feedback-Type: {kind}\r\nUser-Agent: Test/1\r\nVersion: 1\r\nOriginal-Rcpt-To: {recipient}\r\n"
+        "\r\n--b\r\nContent-Type: message/rfc822\r\n\r\n"
+        f"Message-ID: {message_id}\r\nSubject: hello\r\n\r\nhi\r\n--b--\r\n"
+    ).encode()
+
+
+async def delivered(db: Database, tenant: Tenant, *recipients: str, **more: Any) -> tuple[Any, list[Any], SmtpSink]:
+    """Mail that its MX took."""
+    sink = SmtpSink()
+    async with sink as mx, running(make_worker(db, mx_zone(["there.test"]), make_settings(mx.port))):
+        email_id, ids = await queue(db, tenant, recipients, **more)
+        await settled(db, ids)
+    return email_id, ids, sink
+
+
+async def absorb(db: Database, tenant: Tenant, raw: bytes, **more: Any) -> bool:
+    values = {"mail_from": "", "return_path": None, "inbox": tenant.inbox, "domain": tenant.domain, "now": NOW} | more
+    return await Feedback(db, KEYRING).absorb(report=read_report(raw), **values)
+
+
+async def is_suppressed(db: Database, tenant: Tenant, address: str) -> bool:
+    async with db.connection() as conn:
+        return bool(await suppressions.suppressed(conn, tenant.domain.id, [address], NOW))
+
+
+async def test_the_peer_is_given_an_envid_that_proves_its_bounce(db: Database, tenant: Tenant) -> None:
+    _, ids, sink = await delivered(db, tenant, "bob@there.test")
+    envid = sink.messages[0].mail_parameters.rpartition("ENVID=")[2]
+    assert await absorb(db, tenant, bounce("bob@there.test", envid=envid))
+    (row,) = await rows(db, ids)
+    assert (row["state"], row["last_reply"]) == ("bounced", "5.1.1 550 5.1.1 it is as it is")
+    kind, detail = (await events_of(db, ids[0]))[-1]
+    assert (kind, detail["weight"], detail["by"]) == ("bounced", "hard", "mail")
+    assert await is_suppressed(db, tenant, "bob@there.test")
+
+
+async def test_the_same_bounce_again_changes_nothing(db: Database, tenant: Tenant) -> None:
+    _, ids, _ = await delivered(db, tenant, "bob@there.test")
+    raw = bounce("bob@there.test", message_id="<1@example.test>")
+    assert await absorb(db, tenant, raw) and await absorb(db, tenant, raw)
+    assert [kind for kind, _ in await events_of(db, ids[0])] == ["attempted", "delivered", "bounced"]
+
+
+async def test_only_the_recipient_it_names_comes_back(db: Database, tenant: Tenant) -> None:
+    _, ids, _ = await delivered(db, tenant, "bob@there.test", "eve@there.test")
+    assert await absorb(db, tenant, bounce("EVE@there.test", message_id="<1@example.test>"))
+    assert [row["state"] for row in await rows(db, ids)] == ["delivered", "bounced"]
+    assert not await absorb(db, tenant, bounce("somebody@else.test", message_id="<1@example.test>"))
+
+
+async def test_a_report_is_read_once_however_many_it_is_for(
+    db: Database, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[bytes] = []
+
+    def counted(raw: bytes) -> Report:
+        read.append(raw)
+        return read_report(raw)
+
+    monkeypatch.setattr(receive, "read_report", counted)
+    receiver, raw = a_receiver(db, {}), bounce("bob@there.test", message_id="<1@example.test>")
+    await hand_over(receiver, raw, mail_from="", also=[f"name{number}@example.test" for number in range(20)])
+    await hand_over(receiver, b"From: a@there.test\r\nSubject: no report\r\n\r\nhi\r\n")
+    assert read == [raw]
+
+
+async def test_mail_to_a_return_path_of_a_domain_just_removed_is_not_taken_and_dropped(
+    db: Database, tenant: Tenant
+) -> None:
+    receiver, proofs = a_receiver(db, {}), Proofs(Keyring(b"k" * 32))
+    home = await receiver.judge_recipient(proofs.return_path(new_id(), "example.test"))
+    async with db.transaction() as conn:
+        await accounts.remove_domain(conn, tenant.domain.id, NOW)
+    assert home.inbox is None
+    with pytest.raises(Refused, match="451"):
+        await hand_over(receiver, b"Subject: no report\r\n\r\nhi\r\n", to=home.address)
+
+
+async def test_a_full_mailbox_counts_as_soft(db: Database, tenant: Tenant) -> None:
+    for number in (1, 2, 3):
+        raw = f"Message-ID: <{number}@example.test>\r\nSubject: hello\r\n\r\nhi\r\n".encode()
+        _, ids, _ = (
+            await delivered(db, tenant, "bob@there.test", raw=raw)
+            if number == 1
+            else await queued_and_taken(db, tenant, raw)
+        )
+        assert await absorb(db, tenant, bounce("bob@there.test", status="5.2.2", message_id=f"<{number}@example.test>"))
+        assert (await rows(db, ids))[0]["state"] == "bounced"
+        assert await is_suppressed(db, tenant, "bob@there.test") == (number == 3)
+
+
+async def queued_and_taken(db: Database, tenant: Tenant, raw: bytes) -> tuple[Any, list[Any], None]:
+    """Mail marked as taken over, without the success that would forgive soft bounces."""
+    email_id, ids = await queue(db, tenant, ["bob@there.test"], raw=raw)
+    async with db.connection() as conn:
+        await conn.execute("UPDATE deliveries SET state = 'delivered' WHERE id = ANY ($1)", ids)
+    return email_id, ids, None
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        bounce("bob@there.test", message_id="<guess@example.test>"),
+        bounce("bob@there.test", envid="cm.00000000000000000000000000000000.aaaaaaaaaaaaaaaaaaaa"),
+        bounce("bob@there.test"),
+        bounce("bob@there.test", action="delayed", message_id="<1@example.test>"),
+        b"From: bob@there.test\r\nIn-Reply-To: <1@example.test>\r\nSubject: Re: hello\r\n\r\nThank you, it failed.\r\n",
+    ],
+    ids=["guessed id", "forged envid", "no proof", "only delayed", "a reply"],
+)
+async def test_what_proves_nothing_changes_nothing(db: Database, tenant: Tenant, raw: bytes) -> None:
+    _, ids, _ = await delivered(db, tenant, "bob@there.test")
+    await absorb(db, tenant, raw)
+    assert (await rows(db, ids))[0]["state"] == "delivered"
+    assert not await is_suppressed(db, tenant, "bob@there.test")
+
+
+async def test_another_tenants_mail_cannot_be_bounced(db: Database, tenant: Tenant) -> None:
+    other = await add_tenant(db, "other.test")
+    _, ids, _ = await delivered(db, tenant, "bob@there.test")
+    assert not await absorb(db, other, bounce("bob@there.test", message_id="<1@example.test>"))
+    neighbour = await add_inbox(db, tenant.domain, "neighbour")
+    assert not await absorb(db, tenant, bounce("bob@there.test", message_id="<1@example.test>"), inbox=neighbour)
+    assert (await rows(db, ids))[0]["state"] == "delivered"
+
+
+async def test_a_complaint_is_told_and_suppresses(db: Database, tenant: Tenant) -> None:
+    _, ids, _ = await delivered(db, tenant, "bob@there.test")
+    raw = complaint("bob@there.test", "<1@example.test>")
+    assert await absorb(db, tenant, raw) and await absorb(db, tenant, raw)
+    assert [kind for kind, _ in await events_of(db, ids[0])] == ["attempted", "delivered", "complained"]
+    async with db.connection() as conn:
+        (entry,) = await suppressions.page(conn, tenant.domain.id, NOW, after=None, limit=10)
+    assert (entry.address, entry.reason, entry.expires_at) == ("bob@there.test", "complaint", None)
+
+
+async def test_praise_is_no_complaint(db: Database, tenant: Tenant) -> None:
+    await delivered(db, tenant, "bob@there.test")
+    assert not await absorb(db, tenant, complaint("bob@there.test", "<1@example.test>", "not-spam"))
+    assert not await is_suppressed(db, tenant, "bob@there.test")
+
+
+async def test_what_comes_back_for_a_forward_is_an_event_of_its_rule(db: Database, tenant: Tenant) -> None:
+    proofs, rule = Feedback(db, KEYRING), new_id()
+    key = KEYRING.signing_key("return path")
+    sender = rewrite_sender("carol@far.test", domain="example.test", key=key, now=time.time())
+    _, ids, _ = await delivered(db, tenant, "bob@there.test", kind="forward", envelope_from=sender, rule_id=rule)
+    home = proofs.recognise(sender, time.time())
+    assert home is not None and not home.forged
+    assert await absorb(db, tenant, bounce("bob@there.test"), return_path=home, inbox=None)
+    assert (await rows(db, ids))[0]["state"] == "bounced"
+    kind, detail = (await events_of(db, ids[0]))[-1]
+    assert (kind, detail["rule_id"]) == ("bounced", str(rule))
+    assert not await is_suppressed(db, tenant, "bob@there.test")
+
+
+def test_return_paths_are_recognised_and_forged_ones_too() -> None:
+    proofs, delivery = Proofs(KEYRING), new_id()
+    home = proofs.recognise(proofs.return_path(delivery, "example.test"), time.time())
+    assert home is not None and (home.forged, home.made_for) == (False, delivery)
+    forged = proofs.recognise("SRS0=AAAA=AA=far.test=carol@example.test", time.time())
+    assert forged is not None and forged.forged
+    assert proofs.recognise("bounce+news@example.test", time.time()) is None
+    assert proofs.recognise("agent@example.test", time.time()) is None
+
+
+def test_an_envelope_id_is_read_back_and_no_other() -> None:
+    proofs, email_id = Proofs(KEYRING), new_id()
+    text = proofs.envelope_id(email_id)
+    assert proofs.read_envelope_id(text.upper()) == email_id
+    assert proofs.read_envelope_id(text[:-1] + ("a" if text[-1] != "a" else "b")) is None

@@ -1,0 +1,1 @@
+"""Goldens of ARC; see ../README."""

@@ -1,0 +1,1 @@
+"""Goldens of DKIM; see ../README."""

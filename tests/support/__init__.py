@@ -1,0 +1,1 @@
+"""What tests share: zones, scripted resolvers, servers on loopback."""

@@ -1,0 +1,61 @@
+"""A real PostgreSQL for tests: one server a session, one database a test, cloned from a migrated template."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+
+from clawmail.store.embedded import EmbeddedPostgres
+from clawmail.store.migrate import migrate
+
+TEMPLATE = "clawmail_template"
+#: tests of logic need no disk: durability has tests of its own, on the daemon as it is shipped.
+WITHOUT_DISK = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
+
+
+@dataclass
+class TestServer:
+    """A running server with a migrated template database."""
+
+    __test__ = False
+
+    server: EmbeddedPostgres
+
+    def url_of(self, database: str) -> str:
+        """Where to connect for one database of it."""
+        return f"postgresql://postgres@/{database}?host={self.server.socket_directory}"
+
+    async def create(self) -> str:
+        """A fresh database; returns its URL."""
+        name = f"test_{secrets.token_hex(6)}"
+        await self._admin(f'CREATE DATABASE "{name}" TEMPLATE "{TEMPLATE}" STRATEGY file_copy')
+        return self.url_of(name)
+
+    async def drop(self, url: str) -> None:
+        """Removes a database made by ``create``."""
+        name = url.removeprefix("postgresql://postgres@/").partition("?")[0]
+        await self._admin(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    async def _admin(self, statement: str) -> None:
+        connection = await asyncpg.connect(self.server.url)
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+
+async def start_test_server(directory: Path) -> TestServer:
+    """Starts the server under ``directory`` and makes the template."""
+    server = EmbeddedPostgres(directory, settings=WITHOUT_DISK)
+    await server.start()
+    made = TestServer(server)
+    connection = await asyncpg.connect(server.url)
+    try:
+        await connection.execute(f'CREATE DATABASE "{TEMPLATE}"')
+    finally:
+        await connection.close()
+    await migrate(made.url_of(TEMPLATE))
+    return made
