@@ -167,6 +167,7 @@ def build(settings: Settings, database_url: str, *, resolver: Resolver | None = 
             strangers=strangers,
             authenticate=access.inbox,
             submit=submitter.submit_raw,
+            count_send=services.limits.count_send,
             probe=services.check_store,
         ),
     )

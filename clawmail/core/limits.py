@@ -159,6 +159,14 @@ class Limits:
                 log.warning("limits store failed; counting in memory", problem=str(error) or type(error).__name__)
         return await self._hit(self._memory, name, caller)
 
+    async def count_send(self, client_ip: str, principal: Principal) -> None:
+        """Counts a message that a mail client hands in like one sent over the API. Raises RateLimited."""
+        if not self.enabled:
+            return
+        allowance = await self.hit("send", self.caller("send", client_ip, principal))
+        if allowance.exceeded:
+            raise allowance.refusal()
+
     async def _hit(self, limiter: FixedWindowRateLimiter, name: LimitName, caller: str) -> Allowance:
         item = self._items[name]
         allowed = await limiter.hit(item, caller)

@@ -61,7 +61,7 @@ def from_error(error: errors.ClawmailError) -> Refused:
     if isinstance(error, errors.TooLarge):
         return Refused(552, "5.3.4", error.message)
     if isinstance(error, errors.RateLimited):
-        return Refused(450, "4.7.1", error.message)
+        return Refused(450, "4.7.1", f"{error.message} (in {error.retry_after} seconds)")
     if isinstance(error, errors.Unauthenticated):
         return Refused(535, "5.7.8", error.message)
     if error.retryable:

@@ -18,7 +18,7 @@ from clawmail.smtpd.commands import COMMANDS
 from clawmail.smtpd.health import Health, Probe
 from clawmail.smtpd.pacing import Pacing
 from clawmail.smtpd.proxy import parse_networks
-from clawmail.smtpd.service import Authenticates, Judges, Receives, Role, Service, Submits
+from clawmail.smtpd.service import Authenticates, Counts, Judges, Receives, Role, Service, Submits
 from clawmail.smtpd.session import Session
 from clawmail.smtpd.tls import Certificates
 
@@ -41,6 +41,7 @@ class SmtpDoor:
         strangers: Judges | None = None,
         authenticate: Authenticates | None = None,
         submit: Submits | None = None,
+        count_send: Counts | None = None,
         probe: Probe | None = None,
     ) -> None:
         """``probe`` raises StoreUnwell while the store does not answer; it is called every two seconds."""
@@ -61,6 +62,7 @@ class SmtpDoor:
             trusted_proxies=parse_networks(settings.smtp.proxy_networks),
             authenticate=authenticate,
             submit=submit,
+            count_send=count_send,
         )
         self._servers: list[asyncio.Server] = []
         self._sessions: dict[asyncio.Task[None], Session] = {}

@@ -84,6 +84,14 @@ class Submits(Protocol):
         ...
 
 
+class Counts(Protocol):
+    """``core.limits.Limits.count_send``."""
+
+    async def __call__(self, client_ip: str, principal: Principal) -> None:
+        """Counts a message handed in. Raises RateLimited for one too many."""
+        ...
+
+
 class Role(enum.Enum):
     """What a listener is for."""
 
@@ -120,3 +128,5 @@ class Service:
     #: both None: no submission.
     authenticate: Authenticates | None = None
     submit: Submits | None = None
+    #: None: an inbox may hand in as much as it likes.
+    count_send: Counts | None = None

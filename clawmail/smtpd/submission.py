@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 
 async def submit(session: Session, transaction: Transaction, raw: bytes) -> str:
     """Queues the message and returns its id. Raises Refused, or ClawmailError."""
-    principal, send = session.principal, session.service.submit
+    principal, send, count = session.principal, session.service.submit, session.service.count_send
     if principal is None or send is None:
         raise Refused(530, "5.7.0", "authenticate first")
+    if count is not None:
+        await count(str(session.client_ip), principal)
     _require_own_author(raw, principal.address or "")
     recipients = [recipient.address for recipient in transaction.recipients]
     wishes = {recipient.address: _wishes(recipient) for recipient in transaction.recipients}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import smtplib
 from typing import Any
 
-from tests.support.house import House, furnished_house
+from tests.support.house import PATIENCE_SECONDS, House, OwnedInbox, furnished_house
+from tests.support.smtp import trusting
 
 
 async def allowed(house: House, method: str, path: str, key: str, body: Any = None) -> tuple[int, dict[str, Any]]:
@@ -52,3 +55,36 @@ async def test_every_documented_limit_is_crossed(database_url: str) -> None:
         assert response.headers["RateLimit-Limit"] == "300"
         async with house.daemon.request("GET", "/health") as response:
             assert response.status == 200  # nobody's limit
+
+
+def handed_in(door: str, inbox: OwnedInbox, count: int) -> list[tuple[int, bytes]]:
+    """``count`` messages on port 465, by an ordinary client in one session; the reply to each."""
+    host, _, port = door.rpartition(":")
+    replies = []
+    with smtplib.SMTP_SSL(host, int(port), context=trusting(), timeout=PATIENCE_SECONDS) as client:
+        client.login(inbox.address, inbox.key.rpartition(":")[2])
+        for number in range(count):
+            client.mail(inbox.address)
+            client.rcpt("bob@nowhere.test")
+            replies.append(client.data(f"From: {inbox.address}\r\nSubject: {number}\r\n\r\nhello\r\n"))
+    return replies
+
+
+async def test_mail_clients_and_the_api_share_the_limit_of_sending(database_url: str) -> None:
+    settings: dict[str, dict[str, Any]] = {
+        "limits": {"enabled": True, "inbox_send_per_hour": 3},
+        "smtp": {"listen": ["127.0.0.1:0"], "submissions_listen": ["127.0.0.1:0"]},
+    }
+    async with furnished_house(database_url, settings) as house:
+        inbox = await (await house.domain("limits.example")).inbox("agent")
+        door = (await house.daemon.logged("ready"))["smtp"][1]
+        await inbox.send("bob@nowhere.test")
+        replies = await asyncio.to_thread(handed_in, door, inbox, 3)
+        assert [code for code, _ in replies] == [250, 250, 450]
+        assert replies[2][1].startswith(b"4.7.1 Too many send requests, try again later (in ")
+        email = {"to": "bob@nowhere.test", "subject": "x", "text": "y"}
+        assert await allowed(house, "POST", "/api/v1/emails/send", inbox.key, email) == (
+            3,
+            {"error": "Too many send requests, try again later", "code": "rate_limited"},
+        )
+        assert len([one for one in await inbox.emails() if one["direction"] == "outbound"]) == 3
