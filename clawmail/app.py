@@ -34,6 +34,7 @@ from clawmail.core.inboxes import Inboxes
 from clawmail.core.journal import Journal
 from clawmail.core.limits import Limits
 from clawmail.core.mailbox import Mailbox
+from clawmail.core.our_names import OurNames
 from clawmail.core.outbound.feedback import Feedback
 from clawmail.core.outbound.local import LocalCarrier
 from clawmail.core.outbound.measure import QueueMeter
@@ -132,7 +133,15 @@ def build(settings: Settings, database_url: str, *, resolver: Resolver | None = 
     signers = Signers(directory, keyring, with_ed25519=settings.outbound.ed25519)
     access = Access(db)
     writer = Writer(db, on_deliveries=lambda: worker.wake())
-    forwarder = _forwarder(settings, directory, signers, keyring)
+    our_names = OurNames(directory, hostname=settings.hostname, mx_label=settings.server.mx_label)
+    forwarder = Forwarder(
+        directory,
+        signers,
+        our_names,
+        hostname=settings.hostname.lower(),
+        srs_key=keyring.signing_key("return path"),
+        rewrite_from=settings.forwarding.rewrite_from,
+    )
     receipts = Receipts(writer, signers, hostname=settings.hostname)
     receiver = Receiver(settings, db, directory, resolver, writer, forwarder, Feedback(db, keyring), receipts)
     submitter = Submitter(
@@ -145,7 +154,8 @@ def build(settings: Settings, database_url: str, *, resolver: Resolver | None = 
     )
     metrics = OutboundMetrics(process_registry())
     worker = _outbound_worker(settings, db, resolver, directory, receiver, keyring, clock, metrics)
-    services, chores = _services(settings, db, clock, directory, access, submitter, keyring, fresh, metrics)
+    sources = Sources(db, our_names)
+    services, chores = _services(settings, db, clock, directory, access, submitter, sources, keyring, fresh, metrics)
     strangers = Strangers(settings.smtp, settings.hostname, db, resolver)
     return App(
         settings=settings,
@@ -232,16 +242,6 @@ def _outbound_worker(
     )
 
 
-def _forwarder(settings: Settings, directory: Directory, signers: Signers, keyring: Keyring) -> Forwarder:
-    return Forwarder(
-        directory,
-        signers,
-        hostname=settings.hostname.lower(),
-        srs_key=keyring.signing_key("return path"),
-        rewrite_from=settings.forwarding.rewrite_from,
-    )
-
-
 def _services(
     settings: Settings,
     db: Database,
@@ -249,6 +249,7 @@ def _services(
     directory: Directory,
     access: Access,
     submitter: Submitter,
+    sources: Sources,
     keyring: Keyring,
     fresh: Resolver,
     metrics: OutboundMetrics,
@@ -258,7 +259,6 @@ def _services(
     dkim_keys = DkimKeys(db, keyring=keyring, resolver=fresh, changed=changed)
     domains = Domains(db, access=access, dkim_keys=dkim_keys, changed=changed, resolver=fresh, settings=settings)
     once_only = OnceOnly(db)
-    sources = Sources(db, directory, hostname=settings.hostname, mx_label=settings.server.mx_label)
     cursors = Cursors(keyring.signing_key("cursor"))
     inboxes = Inboxes(db, access=access, changed=changed, settings=settings.inbox)
     services = Services(

@@ -1,7 +1,8 @@
 """Forwards: what a rule sends on, written as deliveries in the transaction of the mail itself.
 
-The original goes on as it is: author, subject, text, files, signatures. Its envelope sender is rewritten (SRS), so that
-SPF at the next hop finds our domain; our trace and an ARC seal go on top, so that the next hop can see what we saw.
+The original goes on as it is: author, subject, text, files, signatures. Only an Authentication-Results that bears a
+name of ours is taken out, lest the next hop believe it (RFC 8601 section 5). The envelope sender is rewritten (SRS), so
+that SPF at the next hop finds our domain; our trace and an ARC seal go on top, so that it can see what we saw.
 Where that could not pass DMARC there, because no aligned signature survives and the author's policy refuses, our own
 address goes into From, the author into Reply-To, and we sign (``forwarding.rewrite_from``).
 
@@ -18,6 +19,7 @@ from clawmail.base.ids import new_id
 from clawmail.core.authenticate import Verdict
 from clawmail.core.directory import Directory
 from clawmail.core.envelope import Envelope
+from clawmail.core.our_names import OurNames
 from clawmail.core.routing import Candidate, plan
 from clawmail.core.signing import Signers
 from clawmail.core.trace import hosts_passed, received_field
@@ -27,7 +29,7 @@ from clawmail.model.mail import Message
 from clawmail.model.tenancy import Domain, ForwardingRule
 from clawmail.protocol.address import Mailbox, parse_address
 from clawmail.protocol.authres import results_field
-from clawmail.protocol.headers import split_message
+from clawmail.protocol.headers import RawMessage, split_message
 from clawmail.protocol.mime.encode import mailboxes_field
 from clawmail.protocol.mime.parse import ParsedMessage
 from clawmail.protocol.srs import rewrite_sender
@@ -44,6 +46,7 @@ class Forwarder:
         self,
         directory: Directory,
         signers: Signers,
+        our_names: OurNames,
         *,
         hostname: str,
         srs_key: bytes,
@@ -51,6 +54,7 @@ class Forwarder:
     ) -> None:
         self._directory = directory
         self._signers = signers
+        self._our_names = our_names
         self._hostname = hostname
         self._srs_key = srs_key
         self._rewrite_from = rewrite_from
@@ -63,39 +67,53 @@ class Forwarder:
         if not rules:
             return [], []
         recipients = [r.address for r in envelope.recipients if r.domain is not None and r.domain.id == domain.id]
-        passed = hosts_passed(split_message(envelope.raw).fields).count(self._hostname)
+        original = split_message(envelope.raw)
+        passed = hosts_passed(original.fields).count(self._hostname)
         chosen = plan(rules, _candidate(parsed, recipients), not_to=[*recipients, envelope.mail_from], passed=passed)
         if not chosen:
             return [], []
-        prefix, without = await self._prepare(domain, envelope, message, parsed, verdict)
+        prefix, changes = await self._prepare(domain, envelope, message, original, parsed, verdict)
         sender = rewrite_sender(envelope.mail_from, domain=domain.name, key=self._srs_key, now=time.time())
-        options: dict[str, object] = {"smtputf8": envelope.smtputf8, "require_tls": envelope.require_tls}
-        if without:
-            options["without"] = sorted(without)
+        options = {"smtputf8": envelope.smtputf8, "require_tls": envelope.require_tls, **changes}
         deliveries = [_delivery(rule, message, sender, prefix, options, envelope.received_at) for rule in chosen]
         return deliveries, [_event(delivery) for delivery in deliveries]
 
     async def _prepare(
-        self, domain: Domain, envelope: Envelope, message: Message, parsed: ParsedMessage, verdict: Verdict
-    ) -> tuple[bytes, frozenset[str]]:
-        """The fields put on top of the original, and the names of those taken out of it."""
+        self,
+        domain: Domain,
+        envelope: Envelope,
+        message: Message,
+        original: RawMessage,
+        parsed: ParsedMessage,
+        verdict: Verdict,
+    ) -> tuple[bytes, dict[str, object]]:
+        """The fields put on top of the original, and what is taken out of it, as options of its deliveries."""
+        changes: dict[str, object] = {}
+        honest = await self._our_names.honest(original)
+        if honest.forged is not None:
+            changes["forged"] = sorted(honest.forged)
         results = verdict.authentication_results(self._hostname)
         trace = received_field(envelope, hostname=self._hostname, queue_id=message.id) + results_field(results)
-        without: frozenset[str] = frozenset()
-        if self._has_to_rewrite(verdict):
-            without = frozenset({"from", "reply-to"})
+        without: set[str] = set()
+        if self._has_to_rewrite(verdict, forged=honest.forged is not None):
+            without = {"from", "reply-to"}
+            changes["without"] = sorted(without)
             trace = _our_from(domain, parsed, message) + trace
-        sent_on = trace + without_fields(envelope.raw, {name.encode() for name in without})
+        sent_on = trace + without_fields(honest.raw, {name.encode() for name in without})
         top = await self._signers.seal(domain, sent_on, results, verdict.arc, authserv_id=self._hostname)
         if without:
             top += await self._signers.sign(domain, sent_on)
-        return top + trace, without
+        return top + trace, changes
 
-    def _has_to_rewrite(self, verdict: Verdict) -> bool:
-        """Whether the next hop would refuse the original: forwarding breaks SPF, so only DKIM can carry it."""
+    def _has_to_rewrite(self, verdict: Verdict, *, forged: bool) -> bool:
+        """Whether the next hop would refuse the original: forwarding breaks SPF, so only DKIM can carry it.
+
+        Where a ``forged`` field was taken out, a signature that covers such fields is broken as well.
+        """
         if self._rewrite_from != "when-needed":
             return self._rewrite_from == "always"
-        survives = any(s.result == "pass" and verdict.aligned(s) for s in verdict.dkim)
+        unbroken = [s for s in verdict.dkim if s.result == "pass" and not (forged and s.signs_results)]
+        survives = any(verdict.aligned(signature) for signature in unbroken)
         return not survives and verdict.dmarc.policy in ("quarantine", "reject")
 
 

@@ -9,14 +9,13 @@ is read from the store piece by piece, so that a large message never lies in mem
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Container
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from clawmail.base.errors import StoreUnwell
-from clawmail.core.directory import Directory
+from clawmail.core.our_names import CHEAP_HEADER_BYTES, OurNames
 from clawmail.model.mailbox import EmailSource
-from clawmail.protocol.authres import remove_forged
 from clawmail.protocol.headers import MAX_HEADER_BYTES, split_message
 from clawmail.protocol.mime.words import header_text
 from clawmail.store import mailbox as store
@@ -24,8 +23,6 @@ from clawmail.store.db import Connection, Database
 
 #: octets in which most headers end; a longer one is read again as a whole.
 USUAL_HEADER_BYTES = 32 * 1024
-#: octets of a header above which reading it moves to a thread; strangers write them to be costly.
-CHEAP_HEADER_BYTES = 8 * 1024
 #: octets of a message read at once.
 PIECE_BYTES = 1024 * 1024
 
@@ -51,26 +48,12 @@ class SourceText:
     pieces: AsyncIterator[bytes]
 
 
-class _Asked(Container[str]):
-    """Holds nothing, and remembers what was looked for: the names that a message's fields claim."""
-
-    def __init__(self) -> None:
-        self.names: set[str] = set()
-
-    def __contains__(self, name: object) -> bool:
-        self.names.add(str(name))
-        return False
-
-
 class Sources:
     """Shows the bytes of emails."""
 
-    def __init__(self, db: Database, directory: Directory, *, hostname: str, mx_label: str) -> None:
-        """``hostname`` and ``mx_label`` (of mx.<domain>) make the names that nobody else may vouch under."""
+    def __init__(self, db: Database, our_names: OurNames) -> None:
         self._db = db
-        self._directory = directory
-        self._hostname = hostname.lower()
-        self._mx_prefix = f"{mx_label.lower()}."
+        self._our_names = our_names
 
     async def headers(self, conn: Connection, source: EmailSource) -> tuple[tuple[str, str], ...]:
         """Every header field of what ``text`` gives, in order: name as written, value unfolded and decoded."""
@@ -104,29 +87,8 @@ class Sources:
             octets = await store.raw_piece(conn, source.message_row, 0, MAX_HEADER_BYTES + PIECE_BYTES)
         if source.direction == "outbound":
             return _Beginning(source.trace + octets, len(octets))
-        claimed = await _aside(_names_claimed, octets)
-        ours = frozenset([name for name in claimed if await self._is_ours(name)])
-        # Asked for even if no name is ours: a field that hides whose it is goes in any case.
-        return _Beginning(source.trace + await _aside(_without_forged, octets, ours), len(octets))
-
-    async def _is_ours(self, name: str) -> bool:
-        if name == self._hostname:
-            return True
-        if not name.startswith(self._mx_prefix):
-            return False
-        domain = await self._directory.domain(name.removeprefix(self._mx_prefix))
-        return domain is not None and domain.verified
-
-
-def _names_claimed(octets: bytes) -> set[str]:
-    """Whose names the Authentication-Results fields of a message bear."""
-    asked = _Asked()
-    remove_forged(split_message(octets), asked)
-    return asked.names
-
-
-def _without_forged(octets: bytes, ours: Container[str]) -> bytes:
-    return remove_forged(split_message(octets), ours)
+        honest = await self._our_names.honest(await _aside(split_message, octets))
+        return _Beginning(source.trace + honest.raw, len(octets))
 
 
 def _decoded_fields(octets: bytes) -> tuple[tuple[str, str], ...]:

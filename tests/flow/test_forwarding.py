@@ -26,7 +26,7 @@ DESTINATION_HOST, DEAD_HOST = "127.0.0.2", "127.0.0.9"
 DESTINATION = "boss@there.test"
 AUTHOR = "Ann Author <ann@author.test>"
 
-_KEY, _RECORD = generate_rsa_key()
+KEY, _RECORD = generate_rsa_key()
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def letter(subject: str, *fields: str, author: str = AUTHOR, body: str = "Grüß
 
 def signed(raw: bytes) -> bytes:
     """The same, with the author's signature."""
-    return sign(raw, [load_signing_key("author.test", "s", _KEY)], now=1_700_000_000) + raw
+    return sign(raw, [load_signing_key("author.test", "s", KEY)], now=1_700_000_000) + raw
 
 
 async def forwarded(

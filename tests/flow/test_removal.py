@@ -10,6 +10,7 @@ from clawmail.base.errors import Gone
 from clawmail.base.ids import new_id
 from clawmail.core.directory import Directory
 from clawmail.core.downloads import Downloads
+from clawmail.core.our_names import OurNames
 from clawmail.core.retention import HOSTS_AGE, SUPPRESSIONS_AGE, TLS_RESULTS_AGE, Retention
 from clawmail.core.sources import Sources
 from clawmail.core.verify import Verifier
@@ -167,7 +168,7 @@ async def test_attachments_go_when_their_domain_says_so(db: Database, tenant: Te
     other = await add_tenant(db, "other.test")
     emails = [await mail.file(db, one, WITH_A_FILE, received_at=NOW) for one in (tenant, other)]
     directory = Directory(db, catch_all_local_part="catchall", quota_bytes=1)
-    sources = Sources(db, directory, hostname="mx.example.test", mx_label="mx")
+    sources = Sources(db, OurNames(directory, hostname="mx.example.test", mx_label="mx"))
     downloads = Downloads(db, sources, attachment_ttl_hours=0)
     await Retention(db, mail_days=0, event_days=0).set_own(tenant.domain.id, OwnRetention(None, 0.5, None))
     for hours, expected in ((0.4, True), (0.6, False)):

@@ -18,6 +18,7 @@ from clawmail.core.directory import Directory
 from clawmail.core.downloads import Downloads
 from clawmail.core.journal import Journal
 from clawmail.core.mailbox import Mailbox
+from clawmail.core.our_names import OurNames
 from clawmail.core.signing import Signers
 from clawmail.core.sources import Sources
 from clawmail.core.submit import Submitter
@@ -79,7 +80,8 @@ def mail_services(db: Database, settings: Settings) -> dict[str, Any]:
     directory = Directory(
         db, catch_all_local_part=settings.inbox.catch_all_local_part, quota_bytes=settings.inbox.storage_quota_bytes
     )
-    sources = Sources(db, directory, hostname=settings.hostname, mx_label=settings.server.mx_label)
+    names = OurNames(directory, hostname=settings.hostname, mx_label=settings.server.mx_label)
+    sources = Sources(db, names)
     cursors = Cursors(keyring.signing_key("cursor"))
     return {
         "mailbox": Mailbox(db, sources, cursors),

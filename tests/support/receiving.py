@@ -15,6 +15,7 @@ from clawmail.base.settings import Settings, Smtp
 from clawmail.core.directory import Directory
 from clawmail.core.envelope import Envelope
 from clawmail.core.forwards import Forwarder
+from clawmail.core.our_names import OurNames
 from clawmail.core.outbound.feedback import Feedback
 from clawmail.core.receipts import Receipts
 from clawmail.core.receive import Receiver
@@ -30,7 +31,10 @@ def a_receiver(db: Database, zone: Any, policy: str = "record") -> Receiver:
     keyring = Keyring(b"k" * 32)
     directory = Directory(db, catch_all_local_part="catchall", quota_bytes=1 << 20)
     signers = Signers(directory, keyring)
-    forwarder = Forwarder(directory, signers, hostname="mx.example.test", srs_key=b"s", rewrite_from="when-needed")
+    names = OurNames(directory, hostname="mx.example.test", mx_label="mx")
+    forwarder = Forwarder(
+        directory, signers, names, hostname="mx.example.test", srs_key=b"s", rewrite_from="when-needed"
+    )
     writer = Writer(db)
     receipts = Receipts(writer, signers, hostname="mx.example.test")
     feedback = Feedback(db, keyring)

@@ -15,7 +15,8 @@ from weakref import WeakValueDictionary
 
 from clawmail.model.delivery import ClaimedDelivery
 from clawmail.net.content import Content
-from clawmail.protocol.headers import without_mbox_line
+from clawmail.protocol.authres import remove_forged
+from clawmail.protocol.headers import split_message, without_mbox_line
 from clawmail.protocol.submission import without_fields
 from clawmail.store import deliveries
 from clawmail.store.db import Database
@@ -30,7 +31,11 @@ def assembled(delivery: ClaimedDelivery, raw: bytes) -> bytes:
     """What a delivery sends of the stored message ``raw``: its own fields on top, less the fields they stand in for.
 
     ``options["without"]`` are lower-case field names; a forward with our From takes out the author's.
+    ``options["forged"]``, where it is there, are the names of ours that the message's Authentication-Results bear.
     """
+    forged = delivery.options.get("forged")
+    if isinstance(forged, list):
+        raw = remove_forged(split_message(raw), {str(name) for name in forged})
     replaced = {str(name).encode() for name in delivery.options.get("without") or ()}
     return delivery.prefix + (without_fields(raw, replaced) if replaced else without_mbox_line(raw))
 

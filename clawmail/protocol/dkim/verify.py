@@ -56,6 +56,8 @@ class DkimResult:
     signature_start: str
     #: l= limits how much of the body is signed.
     limited: bool
+    #: h= names Authentication-Results: taking such a field out of the message breaks the signature.
+    signs_results: bool = False
 
 
 async def verify_dkim(message: RawMessage, resolver: Resolver, *, now: float) -> tuple[DkimResult, ...]:
@@ -128,6 +130,7 @@ def _judge(signature: Signature, answer: Answer[bytes], hashes: MessageHashes) -
         key_bits=check.bits,
         signature_start=base64.b64encode(signature.signature[:6]).decode(),
         limited=signature.body_part.length is not None,
+        signs_results=b"authentication-results" in signature.names,
     )
 
 
