@@ -11,7 +11,7 @@ own, is in docs/decisions/0002-smtp-client.md.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from clawmail.model.attempt import Stage, TlsFacts
@@ -48,6 +48,10 @@ class SessionEnded(Exception):
         self.reply = reply
         #: for stage TLS: the RFC 8460 result type.
         self.tls_result = tls_result
+
+
+class Withdrawn(Exception):
+    """The message was not ours to send any more when its turn came. Not an octet of it has left."""
 
 
 class Session:
@@ -135,10 +139,13 @@ class Session:
 
     # Messages.
 
-    async def deliver(self, envelope: Envelope, content: Content) -> list[tuple[Stage, Reply]]:
+    async def deliver(
+        self, envelope: Envelope, content: Content, may_send: Callable[[], bool] = lambda: True
+    ) -> list[tuple[Stage, Reply]]:
         """Sends one message; for each recipient, in order, the reply that decides and where it was given.
 
-        Raises SessionEnded when the conversation broke off: then no recipient got a final reply.
+        ``may_send`` is asked before the first octet of the message. Raises SessionEnded when the conversation broke
+        off: then no recipient got a final reply; and Withdrawn: then the session is at its end.
         """
         if (unfit := impossible(envelope, content, self.capabilities)) is not None:
             return [(Stage.LOCAL, unfit)] * len(envelope.recipients)
@@ -153,7 +160,7 @@ class Session:
         outcome = [(Stage.RCPT if mail.positive else Stage.MAIL, reply) for reply in replies]
         accepted = [number for number, reply in enumerate(replies) if reply.positive]
         if accepted:
-            final = await self._send(content, go_ahead)
+            final = await self._send(content, go_ahead, may_send)
             for number in accepted:
                 outcome[number] = (self._stage, final)
         elif go_ahead is not None and go_ahead.code == 354:
@@ -180,18 +187,22 @@ class Session:
             replies.append(await self._reply(self._timeouts.command))
         return answer, replies, await self._reply(self._timeouts.data) if with_data else None
 
-    async def _send(self, content: Content, go_ahead: Reply | None) -> Reply:
+    async def _send(self, content: Content, go_ahead: Reply | None, may_send: Callable[[], bool]) -> Reply:
         """The message itself, to the recipients that were accepted. ``go_ahead``: the reply to a pipelined DATA."""
         self._stage = Stage.DATA
         if self.capabilities.chunking:
             # RFC 3030 section 2: one chunk, which is the last; there is no dot to stuff.
-            self._wire_write(b"BDAT %d LAST\r\n" % content.size)
-            payload = content.raw
+            opening, payload = b"BDAT %d LAST\r\n" % content.size, content.raw
         else:
             go_ahead = go_ahead or await self._command(b"DATA\r\n", self._timeouts.data)
             if go_ahead.code != 354:
                 return go_ahead
-            payload = content.stuffed
+            opening, payload = b"", content.stuffed
+        if not may_send():
+            self.abort()  # after 354 nothing but a message, or a broken connection, is in order
+            raise Withdrawn
+        if opening:
+            self._wire_write(opening)
         self._stage = Stage.DOT
         try:
             await self._wire.send_all(payload, self._timeouts.block)

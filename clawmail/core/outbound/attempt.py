@@ -8,7 +8,7 @@ left and no reply comes, the attempt is over: another host might make it two cop
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -66,16 +66,26 @@ class _Course:
 class Carrier:
     """Carries jobs to hosts."""
 
-    def __init__(self, connector: Connector, hosts: Hosts, messages: Messages, proofs: Proofs | None) -> None:
+    def __init__(
+        self,
+        connector: Connector,
+        hosts: Hosts,
+        messages: Messages,
+        proofs: Proofs | None,
+        may_send: Callable[[Sequence[ClaimedDelivery]], bool],
+    ) -> None:
+        """``may_send`` is asked when a message is about to leave: are these deliveries still ours?"""
         self._connector = connector
         self._hosts = hosts
         self._messages = messages
         self._proofs = proofs
+        self._may_send = may_send
 
     async def carry(self, job: Job, session: Session | None) -> tuple[dict[UUID, Outcome], Session | None]:
         """An outcome for each delivery of ``job``, and the session if it can be used again.
 
-        ``session``: an open one to a host of the same site; it is used if it offers what the job demands.
+        ``session``: an open one to a host of the same site; it is used if it offers what the job demands. Raises
+        StoreUnwell, and Withdrawn when the job is not ours any more.
         """
         async with self._messages.hold(job.deliveries[0]) as content:
             course = _Course(job, content, list(job.deliveries))
@@ -110,7 +120,7 @@ class Carrier:
             started = loop.time()
             envelope = _envelope(course.pending, self._proofs)
             try:
-                results = await session.deliver(envelope, course.content)
+                results = await session.deliver(envelope, course.content, lambda: self._may_send(course.pending))
             except asyncio.CancelledError:
                 if session.stage is not Stage.DOT:
                     raise
@@ -162,7 +172,7 @@ def _envelope(deliveries: Sequence[ClaimedDelivery], proofs: Proofs | None) -> E
     options = first.options
     envid = str(options.get("envid") or "")
     if not envid and proofs is not None and first.kind == "send" and first.email_id is not None:
-        envid = proofs.envelope_id(first.email_id)
+        envid = proofs.envelope_id(first.email_id, first.destination)
     return Envelope(
         mail_from=first.envelope_from,
         recipients=tuple(

@@ -2,11 +2,16 @@
 
 Whatever is claimed is held here until its result is written. What is held is renewed, and nothing else is: a row whose
 claim committed but never reached us runs out by itself and is taken over like a dead process's.
+
+A process that slept, or could not renew, learns of it from its own monotonic clock: what it may no longer hold it does
+not send. So a second copy needs a death between the last octet of the message and our commit; a long sleep alone, with
+a queue full of claimed work, makes none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from string import ascii_lowercase
 from uuid import UUID
@@ -42,6 +47,8 @@ class Leases:
         # Every process starts its turn somewhere else, so that they do not all look at the same rows.
         self._rings = deliveries.Rings(lane_destination=ascii_lowercase[owner.int % len(ascii_lowercase)])
         self._held: dict[UUID, ClaimedDelivery] = {}
+        #: until when nobody else can have taken it over, in monotonic seconds; by delivery.
+        self._safe_until: dict[UUID, float] = {}
         metrics.in_flight.set_function(lambda: len(self._held))
 
     def __len__(self) -> int:
@@ -53,13 +60,27 @@ class Leases:
 
     def settled(self, delivery: ClaimedDelivery) -> None:
         """Its result is written, or somebody else's to write."""
-        self._held.pop(delivery.id, None)
+        self._drop(delivery)
+
+    def may_send(self, those: Sequence[ClaimedDelivery]) -> bool:
+        """Whether all of ``those`` are ours for certain: no lease has run out, by a clock that nobody can set."""
+        now = time.monotonic()
+        return all(self._holds(one) and now < self._safe_until[one.id] for one in those)
+
+    def _holds(self, delivery: ClaimedDelivery) -> bool:
+        """Whether it is held under this very claim: what we lost may have come back to us under another."""
+        held = self._held.get(delivery.id)
+        return held is not None and held.lease_fence == delivery.lease_fence
+
+    def _drop(self, delivery: ClaimedDelivery) -> None:
+        if self._holds(delivery):
+            del self._held[delivery.id], self._safe_until[delivery.id]
 
     async def claim(
         self, rooms: Mapping[str, int], other_room: int, limit: int, learnt: Mapping[str, str]
     ) -> deliveries.Claim:
         """Claims about ``limit`` deliveries. ``learnt``: sites of domains that claims should know of from now on."""
-        now = self._clock()
+        asked, now = time.monotonic(), self._clock()
         async with self._db.connection() as conn:
             if learnt:
                 await destinations.learn(conn, learnt, now)
@@ -74,6 +95,7 @@ class Leases:
                 other_room=other_room,
             )
         self._held.update({delivery.id: delivery for delivery in claimed.deliveries})
+        self._safe_until.update(dict.fromkeys((one.id for one in claimed.deliveries), asked + self.seconds))
         return claimed
 
     async def next_due(self) -> datetime | None:
@@ -83,9 +105,10 @@ class Leases:
 
     async def release(self, those: Iterable[ClaimedDelivery]) -> None:
         """Gives deliveries back untried; if that cannot be written, their leases run out by themselves."""
+        those = list(those)
         rows = [(delivery.id, delivery.lease_fence, self._clock()) for delivery in those]
-        for delivery_id, _, _ in rows:
-            self._held.pop(delivery_id, None)
+        for delivery in those:
+            self._drop(delivery)
         if not rows:
             return
         try:
@@ -98,8 +121,10 @@ class Leases:
         """The heartbeat: prolongs every lease that is held."""
         if not self._held:
             return
+        asked = time.monotonic()
         async with self._db.connection() as conn:
             kept = await deliveries.renew(conn, self.owner, list(self._held), self._clock() + self._lease)
+        self._safe_until.update(dict.fromkeys(self._held.keys() & kept, asked + self.seconds))
         lost = len(self._held.keys() - kept)
         if lost:
             # Settled while the statement ran, most likely; a truly lost one shows when its result is written.

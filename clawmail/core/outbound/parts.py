@@ -78,11 +78,12 @@ def make_outbound(
     mta_sts = MtaSts(db, resolver, fetcher, clock=clock) if wishes.mta_sts else None
     policies = TlsPolicies(resolver, mta_sts, with_dane=wishes.dane, port=wishes.port, metrics=metrics, clock=clock)
     connector = Connector(resolver, way, contexts, hosts, policies)
+    leases = Leases(db, owner, lease_seconds=wishes.lease_seconds, metrics=metrics, clock=clock)
     parts = Parts(
         db=db,
         resolver=resolver,
-        leases=Leases(db, owner, lease_seconds=wishes.lease_seconds, metrics=metrics, clock=clock),
-        carrier=Carrier(connector, hosts, Messages(db), Proofs(keyring) if keyring else None),
+        leases=leases,
+        carrier=Carrier(connector, hosts, Messages(db), Proofs(keyring) if keyring else None, leases.may_send),
         settler=Settler(db, owner, lease_seconds=wishes.lease_seconds, clock=clock),
         bounces=Bounces(db, schedule, hostname=settings.hostname, clock=clock),
         policies=policies,

@@ -32,7 +32,7 @@ from clawmail.model.attempt import Outcome, Stage, Try
 from clawmail.model.delivery import ClaimedDelivery
 from clawmail.net.fetch import Fetcher
 from clawmail.net.mx import find_route
-from clawmail.net.smtp_client import Session
+from clawmail.net.smtp_client import Session, Withdrawn
 from clawmail.protocol.dns import Resolver
 from clawmail.protocol.replies import our_reply
 from clawmail.store.db import Database
@@ -185,6 +185,13 @@ class Outbound:
             for delivery in job.deliveries:
                 self._finish(delivery, broken_off.outcomes[delivery.id])
             raise
+        except Withdrawn:
+            log.warning("lease ran out before the message left", deliveries=[str(one.id) for one in job.deliveries])
+            for delivery in job.deliveries:
+                self._leases.settled(delivery)
+            self._parts.metrics.leases_lost.inc(len(job.deliveries))
+            self._on_room()
+            return None
         except StoreUnwell as unwell:
             log.warning("message not read", problem=unwell.message)
             await self._leases.release(job.deliveries)
