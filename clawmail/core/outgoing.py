@@ -5,7 +5,7 @@ Pure functions from what ``core.submit`` has made ready to what the writer commi
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -69,10 +69,8 @@ def message_of(ready: Ready, principal: Principal) -> Message:
     )
 
 
-def deliveries_of(
-    ready: Ready, principal: Principal, email_id: UUID, suppressed: Container[str]
-) -> tuple[NewDelivery, ...]:
-    """One delivery for each recipient; one to an address in ``suppressed`` is settled from the start."""
+def deliveries_of(ready: Ready, principal: Principal, email_id: UUID) -> tuple[NewDelivery, ...]:
+    """One delivery for each recipient; the store settles those that the domain must not write to from the start."""
     return tuple(
         NewDelivery(
             id=new_id(),
@@ -85,7 +83,7 @@ def deliveries_of(
             envelope_from=principal.address or "",
             recipient=str(address),
             destination=address.domain,
-            state=State.SUPPRESSED if str(address) in suppressed else State.QUEUED,
+            state=State.QUEUED,
             next_attempt_at=ready.send_at or ready.created_at,
             created_at=ready.created_at,
             options={**(ready.options or {}), **ready.wishes.get(str(address), {})},
@@ -95,19 +93,17 @@ def deliveries_of(
 
 
 def event_of(delivery: NewDelivery) -> Event:
-    """What is told of a delivery when it is written down: accepted, or suppressed at once."""
-    refused = delivery.state is State.SUPPRESSED
+    """What is told of a delivery when it is written down."""
     return Event(
         id=new_id(),
         organisation_id=delivery.organisation_id,
         domain_id=delivery.domain_id,
-        type=EventType.SUPPRESSED if refused else EventType.ACCEPTED,
+        type=EventType.ACCEPTED,
         at=delivery.created_at,
         inbox_id=delivery.inbox_id,
         email_id=delivery.email_id,
         delivery_id=delivery.id,
         recipient=delivery.recipient,
-        detail={"reason": "the address is on the suppression list"} if refused else {},
     )
 
 

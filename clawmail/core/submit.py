@@ -22,7 +22,6 @@ from clawmail.core.outgoing import Ready, deliveries_of, event_of, kept_answer, 
 from clawmail.core.recipients import Recipients, mailboxes, one_mailbox
 from clawmail.core.signing import Signers
 from clawmail.core.writer import Writer
-from clawmail.model.delivery import NewDelivery
 from clawmail.model.mail import Filing, Message, Posting
 from clawmail.model.outgoing import Idempotency, OutgoingMail, Sent
 from clawmail.model.tenancy import Domain, Principal
@@ -31,7 +30,7 @@ from clawmail.protocol.mime.encode import ComposeError
 from clawmail.protocol.mime.parse import ParsedMessage, attachment_content, parse_message
 from clawmail.protocol.mime.reply import forward_subject, forwarded_html, forwarded_text, reference_chain, reply_subject
 from clawmail.protocol.submission import authors_of, complete_submission
-from clawmail.store import originals, postings, suppressions
+from clawmail.store import originals, postings
 from clawmail.store.db import Database
 from clawmail.store.originals import Original
 
@@ -219,7 +218,7 @@ class Submitter:
         if thread_id is None:
             thread_id = new_id()
             filing = replace(filing, new_thread_id=thread_id)
-        deliveries = await self._deliveries(principal, ready, filing.email_id)
+        deliveries = deliveries_of(ready, principal, filing.email_id)
         sent = Sent(filing.email_id, message.rfc_message_id or "", thread_id, message.received_at)
         posting = Posting(
             message,
@@ -238,13 +237,6 @@ class Submitter:
             return None
         async with self._db.connection() as conn:
             return await postings.find_thread(conn, inbox_id, message)
-
-    async def _deliveries(self, principal: Principal, ready: Ready, email_id: UUID) -> tuple[NewDelivery, ...]:
-        """One for each recipient; those that the domain must not write to are settled from the start."""
-        addresses = [str(address) for address in ready.recipients.addresses]
-        async with self._db.connection() as conn:
-            refused = await suppressions.suppressed(conn, principal.domain_id, addresses, ready.created_at)
-        return deliveries_of(ready, principal, email_id, refused)
 
 
 def _answered(original: Original) -> tuple[str, ...]:

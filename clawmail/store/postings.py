@@ -16,10 +16,10 @@ from uuid import UUID
 import msgspec
 
 from clawmail.base.errors import ClawmailError, NotFound, QuotaExceeded
-from clawmail.model.delivery import NewDelivery, State
 from clawmail.model.mail import SNIPPET_CHARACTERS, Filing, Message, Posted, Posting, message_key
 from clawmail.store import events
 from clawmail.store.db import Connection
+from clawmail.store.enqueue import as_it_is, enqueue
 from clawmail.store.queries import load
 from clawmail.store.usage import UsageChange, became_read, usage_columns
 
@@ -60,20 +60,23 @@ async def post(conn: Connection, postings: Sequence[Posting]) -> list[Posted | C
     batch, threads = await _decide_threads(conn, accepted)
     await _file(conn, batch)
     deliveries = [(posting.message.id, delivery) for posting in accepted for delivery in posting.deliveries]
-    await _insert_deliveries(conn, deliveries)
-    await events.append(conn, [event for posting in accepted for event in posting.events])
+    suppressed = await enqueue(conn, deliveries)
+    await events.append(conn, [as_it_is(event, suppressed) for posting in accepted for event in posting.events])
     await _keep_answers(conn, accepted)
-    if any(delivery.state is State.QUEUED for _, delivery in deliveries):
-        await conn.execute(_sql.wake_queue)
     return [
         refusal if refusal is not None else Posted(posting.message.id, threads[posting.message.id])
         for posting, refusal in zip(postings, refusals, strict=True)
     ]
 
 
-async def is_stored(conn: Connection, message_id: UUID) -> bool:
-    """Whether a message is there, and so everything that was written with it."""
-    return bool(await conn.fetchval(_sql.is_stored, message_id))
+async def is_stored(conn: Connection, message_id: UUID, backend: int) -> bool | None:
+    """Whether a message is there, and so everything that was written with it.
+
+    None: not yet, but PostgreSQL's process ``backend``, from which we heard no more, is still about it.
+    """
+    # In this order: who has ended when we ask has committed before we look, or never will.
+    running = await conn.fetchval(_sql.is_running, backend)
+    return bool(await conn.fetchval(_sql.is_stored, message_id)) or (None if running else False)
 
 
 async def _refusals(conn: Connection, postings: Sequence[Posting]) -> list[ClawmailError | None]:
@@ -219,30 +222,6 @@ def _thread_columns(batch: _Batch) -> tuple[list[object], ...]:
         [filing.direction for _, filing, _ in batch.opened],
         [filing.email_id for _, filing, _ in batch.opened],
         [bool(posting.message.attachments) for posting, _, _ in batch.opened],
-    )
-
-
-async def _insert_deliveries(conn: Connection, deliveries: Sequence[tuple[UUID, NewDelivery]]) -> None:
-    if not deliveries:
-        return
-    await conn.execute(
-        _sql.insert_deliveries,
-        [d.id for _, d in deliveries],
-        [d.organisation_id for _, d in deliveries],
-        [d.domain_id for _, d in deliveries],
-        [d.inbox_id for _, d in deliveries],
-        [d.email_id for _, d in deliveries],
-        [d.rule_id for _, d in deliveries],
-        [message_id for message_id, _ in deliveries],
-        [d.prefix for _, d in deliveries],
-        [d.kind for _, d in deliveries],
-        [d.envelope_from for _, d in deliveries],
-        [d.recipient for _, d in deliveries],
-        [d.destination for _, d in deliveries],
-        [d.state.value for _, d in deliveries],
-        [d.next_attempt_at for _, d in deliveries],
-        [_json.encode(d.options).decode() for _, d in deliveries],
-        [d.created_at for _, d in deliveries],
     )
 
 

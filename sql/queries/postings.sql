@@ -54,6 +54,10 @@ FROM unnest($22::uuid[], $23::bigint[], $24::bigint[], $25::bigint[], $26::bigin
      AS d (inbox_id, bytes, unread, read, archived_unread, archived_read, inbound_unread)
 WHERE u.inbox_id = d.inbox_id;
 
+-- name: is_running
+-- Whether the transaction of a server process is still under way: its commit may yet come. $1 its id
+SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1 AND backend_xid IS NOT NULL);
+
 -- name: is_stored
 -- Whether a message is there, and so all that was written with it.
 SELECT EXISTS (SELECT FROM messages WHERE id = $1);
@@ -96,24 +100,6 @@ FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], 
      AS d (inbox_id, bytes, unread, read, archived_unread, archived_read, inbound_unread)
 WHERE u.inbox_id = d.inbox_id;
 
--- name: insert_deliveries
--- Work for the queue, written with the message it carries. What is due at once is due by the database's clock, which
--- the queue goes by: a machine whose clock is an hour ahead does not put its mail off by an hour.
-INSERT INTO deliveries (id, organisation_id, domain_id, inbox_id, email_id, rule_id, message_id, prefix, kind,
-                        envelope_from, recipient, destination, state, next_attempt_at, options, created_at, settled_at)
-SELECT id, organisation_id, domain_id, inbox_id, email_id, rule_id, message_id, prefix, kind, envelope_from, recipient,
-       destination, state,
-       CASE WHEN next_attempt_at <= created_at THEN least(next_attempt_at, now()) ELSE next_attempt_at END,
-       options, created_at, CASE WHEN state = 'suppressed' THEN created_at END
-FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::uuid[], $8::bytea[], $9::text[],
-            $10::text[], $11::text[], $12::text[], $13::text[], $14::timestamptz[], $15::jsonb[], $16::timestamptz[])
-     AS new (id, organisation_id, domain_id, inbox_id, email_id, rule_id, message_id, prefix, kind, envelope_from,
-             recipient, destination, state, next_attempt_at, options, created_at);
-
 -- name: keep_answer
 -- The answer that a repeated request will get.
 UPDATE idempotency_keys SET status = $4, answer = $5 WHERE inbox_id = $1 AND route = $2 AND key = $3;
-
--- name: wake_queue
--- A hint to every process that there is work; polling is the truth.
-SELECT pg_notify('deliveries', '');
