@@ -96,6 +96,13 @@ class StoreUnwell(ClawmailError):
     retryable = True
 
 
+class StoreInDoubt(StoreUnwell):
+    """Away in the middle of a commit, and for so long that what became of it is not known (HTTP 503, SMTP 451 4.3.0).
+
+    The caller has to try again, and what he brings may then be there twice. After any other error it is not.
+    """
+
+
 class StoreFull(StoreUnwell):
     """No room left on the store's disk (HTTP 503, SMTP 452 4.3.1)."""
 

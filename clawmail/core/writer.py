@@ -13,8 +13,9 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
-from clawmail.base.errors import ClawmailError, StoreUnwell
+from clawmail.base.errors import ClawmailError, StoreInDoubt, StoreUnwell
 from clawmail.model.mail import Posted, Posting
 from clawmail.store import postings
 from clawmail.store.db import Database
@@ -33,6 +34,16 @@ DOUBT_GAP_SECONDS = 0.25
 
 
 _Waiting = deque[tuple[Posting, asyncio.Future[Posted]]]
+
+
+@dataclass(slots=True)
+class _Try:
+    """A transaction, and what is known of it when it ends without an answer."""
+
+    #: filled as soon as only the commit is still missing.
+    written: list[Posted | ClawmailError] = field(default_factory=list)
+    #: PostgreSQL's process.
+    backend: int = 0
 
 
 class Writer:
@@ -85,13 +96,17 @@ class Writer:
         return batch
 
     async def _commit(self, batch: list[tuple[Posting, asyncio.Future[Posted]]]) -> None:
-        written: list[Posted | ClawmailError] = []
+        tried = _Try()
         try:
             async with asyncio.timeout(BATCH_SECONDS):
-                await self._transaction([posting for posting, _ in batch], written)
+                await self._transaction([posting for posting, _ in batch], tried)
         except (TimeoutError, StoreUnwell) as failure:
             unwell = failure if isinstance(failure, StoreUnwell) else StoreUnwell("the store did not answer in time")
-            if not await self._is_stored(written):
+            try:
+                stored = await self._is_stored(tried)
+            except StoreInDoubt as doubt:
+                stored, unwell = False, doubt
+            if not stored:
                 self._settle(batch, [unwell] * len(batch))
                 return
         except Exception as error:  # noqa: BLE001  whatever one posting brought on, its owner gets it, and only he
@@ -101,33 +116,35 @@ class Writer:
                 for one in batch:
                     await self._commit([one])
             return
-        self._settle(batch, written)
+        self._settle(batch, tried.written)
         if any(posting.deliveries for posting, _ in batch):
             self._on_deliveries()
 
-    async def _transaction(self, batch: Sequence[Posting], written: list[Posted | ClawmailError]) -> None:
-        """Writes a batch and commits; ``written`` holds the results as soon as only the commit is still missing."""
+    async def _transaction(self, batch: Sequence[Posting], tried: _Try) -> None:
+        """Writes a batch and commits."""
         async with self._db.transaction() as conn:
-            written += await postings.post(conn, batch)
+            tried.backend = conn.get_server_pid()
+            tried.written += await postings.post(conn, batch)
 
-    async def _is_stored(self, written: Sequence[Posted | ClawmailError]) -> bool:
+    async def _is_stored(self, tried: _Try) -> bool:
         """Whether a transaction that ended without an answer was committed all the same.
 
         The database may have died, or we may have slept, between its commit and our hearing of it. One row tells of the
-        whole transaction. If nobody can say so soon, the sender tries again, and may be heard twice.
+        whole transaction. If nobody can say so soon, StoreInDoubt: the sender tries again, and may be heard twice.
         """
-        posted = next((result for result in written if isinstance(result, Posted)), None)
+        posted = next((result for result in tried.written if isinstance(result, Posted)), None)
         if posted is None:
             return False
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DOUBT_SECONDS):
                 while True:
-                    try:
+                    with contextlib.suppress(StoreUnwell):
                         async with self._db.connection() as conn:
-                            return await postings.is_stored(conn, posted.message_id)
-                    except StoreUnwell:
-                        await asyncio.sleep(DOUBT_GAP_SECONDS)
-        return False
+                            stored = await postings.is_stored(conn, posted.message_id, tried.backend)
+                        if stored is not None:
+                            return stored
+                    await asyncio.sleep(DOUBT_GAP_SECONDS)
+        raise StoreInDoubt("the store did not say in time whether it kept this")
 
     @staticmethod
     def _settle(batch: Sequence[tuple[Posting, asyncio.Future[Posted]]], results: Sequence[Posted | Exception]) -> None:

@@ -54,6 +54,8 @@ def from_error(error: errors.ClawmailError) -> Refused:
     """What an error of a use-case is in SMTP's words."""
     if isinstance(error, errors.StoreFull):
         return Refused(452, "4.3.1", "the store is full, try again later")
+    if isinstance(error, errors.StoreInDoubt):
+        return Refused(451, "4.3.0", error.message)
     if isinstance(error, errors.StoreUnwell):
         return Refused(451, "4.3.0", "the store is not available, try again later")
     if isinstance(error, errors.QuotaExceeded):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
+import asyncpg
 import pytest
 
-from clawmail.base.errors import StoreUnwell
+from clawmail.base.errors import StoreInDoubt, StoreUnwell
 from clawmail.base.ids import new_id
 from clawmail.core import writer
 from clawmail.core.writer import Writer
@@ -21,12 +24,23 @@ class Forgetful(Database):
     """A database whose connection breaks at the commit: just before it, or before it is answered."""
 
     commits = True
+    #: the commit comes after our connection is given up, when ``lingering`` is set.
+    lingers = False
+    lingering: asyncio.Event | None = None
     #: connections that cannot be had afterwards, and how many of them are left.
     goes_away_for = 0
     away = 0
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
+        if self.lingers:
+            conn = await asyncpg.connect(self.url)
+            transaction = conn.transaction()
+            await transaction.start()
+            yield conn
+            self.lingering = asyncio.Event()
+            self._late = asyncio.create_task(self._commit_late(conn, transaction, self.lingering))
+            raise StoreUnwell("the store is not available")
         async with super().connection() as conn:
             transaction = conn.transaction()
             await transaction.start()
@@ -34,6 +48,12 @@ class Forgetful(Database):
             await (transaction.commit() if self.commits else transaction.rollback())
         self.away = self.goes_away_for
         raise StoreUnwell("the store is not available")
+
+    @staticmethod
+    async def _commit_late(conn: Connection, transaction: Any, when: asyncio.Event) -> None:
+        await when.wait()
+        await transaction.commit()
+        await conn.close()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -86,9 +106,28 @@ async def test_the_outcome_is_looked_for_until_the_database_is_back(
 
 async def test_what_was_not_committed_is_put_off(forgetful: Forgetful, db: Database, tenant: Tenant) -> None:
     forgetful.commits = False
-    with pytest.raises(StoreUnwell):
+    with pytest.raises(StoreUnwell) as raised:
         await Writer(forgetful).write(posting_for(tenant))
+    assert not isinstance(raised.value, StoreInDoubt)
     assert await emails(db) == 0
+
+
+async def test_a_commit_that_is_still_under_way_is_waited_for(
+    forgetful: Forgetful, db: Database, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line broke, and the database does not know it yet: "not there" is no answer as long as it may come."""
+    monkeypatch.setattr(writer, "DOUBT_GAP_SECONDS", 0.01)
+    forgetful.lingers = True
+    posting = posting_for(tenant)
+    writing = asyncio.create_task(Writer(forgetful).write(posting))
+    while forgetful.lingering is None:
+        await asyncio.sleep(0.01)
+    done, _ = await asyncio.wait({writing}, timeout=0.2)
+    assert not done
+    assert await emails(db) == 0
+    forgetful.lingering.set()
+    assert (await writing).message_id == posting.message.id
+    assert await emails(db) == 1
 
 
 async def test_a_database_that_stays_away_is_not_waited_for_long(
@@ -97,5 +136,5 @@ async def test_a_database_that_stays_away_is_not_waited_for_long(
     monkeypatch.setattr(writer, "DOUBT_SECONDS", 0.05)
     monkeypatch.setattr(writer, "DOUBT_GAP_SECONDS", 0.001)
     forgetful.goes_away_for = 1_000_000
-    with pytest.raises(StoreUnwell):
+    with pytest.raises(StoreInDoubt):
         await Writer(forgetful).write(posting_for(tenant))

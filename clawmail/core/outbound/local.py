@@ -80,8 +80,8 @@ class LocalCarrier:
             reply = Reply(refused.code, refused.enhanced, (refused.text,))
         except StoreFull:
             reply = our_reply(452, "4.3.1", "the store is full")
-        except StoreUnwell:
-            reply = our_reply(451, "4.3.0", "the store is not available")
+        except StoreUnwell as unwell:
+            reply = our_reply(451, "4.3.0", unwell.message)
         except ClawmailError as error:
             reply = our_reply(451, "4.3.0", error.message)
         seconds = asyncio.get_running_loop().time() - started
