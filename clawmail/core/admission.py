@@ -45,7 +45,11 @@ class Admission:
             domain = await self._ours(normalise_domain(address.rpartition("@")[2]) or "")
             if return_path.forged:
                 raise Refused(550, "5.7.1", "this return path was not made here, or has expired")
-            return Recipient(address, None, domain, return_path=return_path)
+            # No question whether it is full: what a bounce says counts even if there is no room to file it.
+            home = await self._feedback.home(return_path, domain)
+            return Recipient(
+                address, await self._directory.inbox(home) if home else None, domain, None, None, return_path
+            )
         parsed = parse_address(address)
         if parsed is None:
             raise Refused(553, "5.1.3", "this is not an address mail can be sent to")

@@ -28,7 +28,7 @@ class ReturnPath:
     address: str
     #: looks like one of ours, but the signature is wrong or it has expired: refused at RCPT.
     forged: bool
-    #: the delivery or email it was made for; None for a rewritten sender of a forward (SRS).
+    #: the delivery it was made for; None for a rewritten sender of a forward (SRS).
     made_for: UUID | None = None
 
 
@@ -38,7 +38,7 @@ class Recipient:
 
     #: as the client gave it, domain in lower-case A-labels.
     address: str
-    #: where it is filed; None for a bounce that comes home to a return path of ours.
+    #: where it is filed: what comes home to a return path goes to the inbox that sent the delivery; None without one.
     inbox: Inbox | None
     domain: Domain | None
     #: DSN wishes (RFC 3461): NEVER, or of SUCCESS, FAILURE, DELAY; None if not said.

@@ -24,6 +24,7 @@ from clawmail.core.directory import Directory
 from clawmail.core.envelope import Envelope, Recipient, Refused
 from clawmail.core.forwards import Forwarder
 from clawmail.core.outbound.feedback import Feedback, Report, read_report
+from clawmail.core.outbound.reporter import may_be_report, speakers
 from clawmail.core.receipts import Receipts
 from clawmail.core.trace import (
     MAX_RECEIVED,
@@ -52,8 +53,6 @@ LARGE_AT_ONCE = 2
 #: of a message's budget of DNS questions and seconds, the share of SPF, which is checked while the message comes in.
 SPF_QUESTIONS = 25
 SPF_SECONDS = 5.0
-#: local parts that old servers put into From of a bounce which they send with a sender that is not null.
-REPORTING_AUTHORS = frozenset({"mailer-daemon", "postmaster"})
 
 T = TypeVar("T")
 
@@ -109,7 +108,7 @@ class Receiver:
         self._apply_dmarc(verdict)
         parsed = await _in_thread_if_large(parse_message, envelope.raw)
         kept = self._message(envelope, verdict, parsed)
-        if homes := await self._homes(envelope, message, parsed):
+        if homes := await self._homes(envelope, message, parsed, verdict):
             await self._write(await self._posting(envelope, kept, parsed, verdict, homes))
             await self._receipts.send(envelope, proved=verdict.spf is not None and verdict.spf.result == "pass")
         log.info(
@@ -169,20 +168,21 @@ class Receiver:
         return "quarantine" if self._dmarc_policy != "record" and flagged else "none"
 
     async def _homes(
-        self, envelope: Envelope, message: RawMessage, parsed: ParsedMessage
+        self, envelope: Envelope, message: RawMessage, parsed: ParsedMessage, verdict: Verdict
     ) -> dict[UUID, tuple[Inbox, Domain]]:
         """The inboxes that get a copy, each once.
 
         Bounces and complaints first settle the delivery they belong to; repeating that is harmless. What comes home to
-        a return path and is no such report is shown to the domain's owner, in the catch-all.
+        the return path of a forward and settles nothing is shown to the domain's owner, in the catch-all.
         """
         homes: dict[UUID, tuple[Inbox, Domain]] = {}
         report = Report()
-        if _may_be_report(envelope, message, parsed) or any(one.inbox is None for one in envelope.recipients):
-            report = await asyncio.to_thread(read_report, envelope.raw)
+        if may_be_report(envelope.mail_from, message, parsed) or any(one.return_path for one in envelope.recipients):
+            author = parsed.from_.address if parsed.from_ else ""
+            report = await asyncio.to_thread(read_report, envelope.raw, speakers(verdict, author))
         for recipient in envelope.recipients:
             inbox, domain = recipient.inbox, recipient.domain
-            if inbox is not None and inbox.id in homes:
+            if inbox is not None and inbox.id in homes and recipient.return_path is None:
                 continue
             absorbed = await self._feedback.absorb(
                 report=report,
@@ -284,15 +284,6 @@ async def _in_thread_if_large(read: Callable[[bytes], T], raw: bytes) -> T:
     # Octet by octet a header costs far more to read than a body.
     cheap = len(raw) <= CHEAP_HEADER_BYTES or 0 <= raw.find(b"\r\n\r\n") <= CHEAP_HEADER_BYTES
     return read(raw) if cheap and len(raw) <= THREAD_BYTES else await asyncio.to_thread(read, raw)
-
-
-def _may_be_report(envelope: Envelope, message: RawMessage, parsed: ParsedMessage) -> bool:
-    """Whether it is worth looking for a bounce or a complaint in a message; most mail is neither."""
-    if not envelope.mail_from:
-        return True
-    content_type = message.first(b"content-type")
-    author = (parsed.from_.address or parsed.from_.name).partition("@")[0].lower() if parsed.from_ else ""
-    return author in REPORTING_AUTHORS or (content_type is not None and b"report" in content_type.value.lower())
 
 
 def _filing(inbox: Inbox) -> Filing:

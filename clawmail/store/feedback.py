@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from clawmail.model.delivery import Kind
+from clawmail.model.delivery import Kind, State
+from clawmail.model.events import EventType
 from clawmail.model.mail import message_key
 from clawmail.store.db import Connection
 from clawmail.store.queries import load
@@ -31,6 +32,12 @@ class Returned:
     rule_id: UUID | None
     kind: Kind
     recipient: str
+    destination: str
+    state: State
+    #: the MX that gave the last reply.
+    last_host: str | None
+    #: nobody else got what this delivery was found by.
+    alone: bool
 
 
 async def of_messages(conn: Connection, inboxes: Sequence[UUID], message_ids: Sequence[str]) -> list[Returned]:
@@ -55,6 +62,12 @@ async def of_forwards(conn: Connection, domain_id: UUID, sender: str, recipients
     return _returned(await conn.fetch(_sql.of_forwards, sender, folded, domain_id))
 
 
+async def sender_of(conn: Connection, delivery_id: UUID, domain_id: UUID) -> str | None:
+    """The address of the inbox that sent a delivery of this domain; None if either is gone."""
+    found: str | None = await conn.fetchval(_sql.sender_of, delivery_id, domain_id)
+    return found
+
+
 async def inbox_of_sender(conn: Connection, domain_id: UUID, address: str) -> UUID | None:
     """The inbox of a domain with this address."""
     found: UUID | None = await conn.fetchval(_sql.inbox_of_sender, address, domain_id)
@@ -66,10 +79,11 @@ async def come_back(conn: Connection, delivery_id: UUID, reply: str, now: dateti
     return await conn.fetchval(_sql.come_back, delivery_id, reply, now) is not None
 
 
-async def has_complained(conn: Connection, email_id: UUID | None, delivery_id: UUID) -> bool:
-    """Whether a complaint about this delivery has been told of."""
-    return await conn.fetchval(_sql.has_complained, email_id, delivery_id) is not None
+async def told(conn: Connection, delivery: Returned, kind: EventType, *, proved: bool = False) -> bool:
+    """Whether an event of this kind tells of a delivery of an email; ``proved``: one that was more than a claim."""
+    return await conn.fetchval(_sql.told, delivery.email_id, delivery.id, kind.value, proved) is not None
 
 
 def _returned(rows: Sequence[Any]) -> list[Returned]:
-    return [Returned(*(row[name] for name in Returned.__slots__)) for row in rows]
+    names = [name for name in Returned.__slots__ if name != "state"]
+    return [Returned(state=State(row["state"]), **{name: row[name] for name in names}) for row in rows]

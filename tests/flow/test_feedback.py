@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +14,7 @@ from clawmail.base.secrets import Keyring
 from clawmail.core import receive
 from clawmail.core.envelope import Refused
 from clawmail.core.outbound.feedback import Feedback, Report, read_report
-from clawmail.core.outbound.proof import Proofs
+from clawmail.core.outbound.proof import Proofs, email_of
 from clawmail.protocol.srs import rewrite_sender
 from clawmail.store import accounts, suppressions
 from clawmail.store.db import Database
@@ -29,7 +30,7 @@ from tests.support.outgoing import (
     settled,
 )
 from tests.support.receiving import a_receiver, hand_over
-from tests.support.smtp_sink import SmtpSink
+from tests.support.smtp_sink import SmtpSink, Taken
 from tests.support.tenants import Tenant, add_inbox, add_tenant
 
 NOW = datetime.now(UTC)
@@ -74,6 +75,11 @@ async def delivered(db: Database, tenant: Tenant, *recipients: str, **more: Any)
     return email_id, ids, sink
 
 
+def envid_of(taken: Taken) -> str:
+    """The ENVID that a mail came with."""
+    return taken.mail_parameters.rpartition("ENVID=")[2]
+
+
 async def absorb(db: Database, tenant: Tenant, raw: bytes, **more: Any) -> bool:
     values = {"mail_from": "", "return_path": None, "inbox": tenant.inbox, "domain": tenant.domain, "now": NOW} | more
     return await Feedback(db, KEYRING).absorb(report=read_report(raw), **values)
@@ -86,8 +92,7 @@ async def is_suppressed(db: Database, tenant: Tenant, address: str) -> bool:
 
 async def test_the_peer_is_given_an_envid_that_proves_its_bounce(db: Database, tenant: Tenant) -> None:
     _, ids, sink = await delivered(db, tenant, "bob@there.test")
-    envid = sink.messages[0].mail_parameters.rpartition("ENVID=")[2]
-    assert await absorb(db, tenant, bounce("bob@there.test", envid=envid))
+    assert await absorb(db, tenant, bounce("bob@there.test", envid=envid_of(sink.messages[0])))
     (row,) = await rows(db, ids)
     assert (row["state"], row["last_reply"]) == ("bounced", "5.1.1 550 5.1.1 it is as it is")
     kind, detail = (await events_of(db, ids[0]))[-1]
@@ -103,10 +108,11 @@ async def test_the_same_bounce_again_changes_nothing(db: Database, tenant: Tenan
 
 
 async def test_only_the_recipient_it_names_comes_back(db: Database, tenant: Tenant) -> None:
-    _, ids, _ = await delivered(db, tenant, "bob@there.test", "eve@there.test")
-    assert await absorb(db, tenant, bounce("EVE@there.test", message_id="<1@example.test>"))
+    _, ids, sink = await delivered(db, tenant, "bob@there.test", "eve@there.test")
+    (taken,) = sink.messages
+    assert await absorb(db, tenant, bounce("EVE@there.test", envid=envid_of(taken)))
     assert [row["state"] for row in await rows(db, ids)] == ["delivered", "bounced"]
-    assert not await absorb(db, tenant, bounce("somebody@else.test", message_id="<1@example.test>"))
+    assert not await absorb(db, tenant, bounce("somebody@else.test", envid=envid_of(taken)))
 
 
 async def test_a_report_is_read_once_however_many_it_is_for(
@@ -114,9 +120,9 @@ async def test_a_report_is_read_once_however_many_it_is_for(
 ) -> None:
     read: list[bytes] = []
 
-    def counted(raw: bytes) -> Report:
+    def counted(raw: bytes, speakers: Collection[str]) -> Report:
         read.append(raw)
-        return read_report(raw)
+        return read_report(raw, speakers)
 
     monkeypatch.setattr(receive, "read_report", counted)
     receiver, raw = a_receiver(db, {}), bounce("bob@there.test", message_id="<1@example.test>")
@@ -225,8 +231,11 @@ def test_return_paths_are_recognised_and_forged_ones_too() -> None:
     assert proofs.recognise("agent@example.test", time.time()) is None
 
 
-def test_an_envelope_id_is_read_back_and_no_other() -> None:
+def test_an_envelope_id_proves_one_email_at_one_destination() -> None:
     proofs, email_id = Proofs(KEYRING), new_id()
-    text = proofs.envelope_id(email_id)
-    assert proofs.read_envelope_id(text.upper()) == email_id
-    assert proofs.read_envelope_id(text[:-1] + ("a" if text[-1] != "a" else "b")) is None
+    text = proofs.envelope_id(email_id, "there.test")
+    assert email_of(text.upper()) == email_id and proofs.proves(text.upper(), email_id, "there.test")
+    assert not proofs.proves(text, email_id, "elsewhere.test")
+    assert not proofs.proves(text, new_id(), "there.test")
+    assert not proofs.proves(text[:-1] + ("a" if text[-1] != "a" else "b"), email_id, "there.test")
+    assert email_of("ticket 7") is None

@@ -1,38 +1,36 @@
 """What comes back by mail: bounces (RFC 3464, and the habits of older servers) and complaints (RFC 5965).
 
-A report is believed about a delivery only with proof (``proof``): the signed return path it came to, our signed
-ENVID, or the Message-ID of a mail that this very inbox sent. Then the delivery moves from delivered to bounced, the
-suppression list learns of it, and an event tells; reading the same report again changes nothing. What comes back for a
-forward is an event of its rule. An unproved report changes nothing and is filed like any mail.
+A report is believed about a delivery only with proof (``proof``): the signed return path it came to, our signed ENVID,
+or the Message-ID of a mail that this very inbox sent. Everybody who got a mail knows its Message-ID, and everybody to
+whom a rule forwarded knows the rewritten sender. So where others got it too, that is a claim and no proof, unless the
+report was sent by the mail system of the recipient's domain or of the host that took the mail (``reporter``).
+
+What is proved settles the delivery, what is claimed is told (``returns``); reading the same report again changes
+nothing. What comes back for a forward is an event of its rule. What cannot be read, or is about nothing of ours,
+changes nothing and is filed like any mail.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from uuid import UUID
 
-from clawmail.base.ids import new_id
-from clawmail.base.log import logger
 from clawmail.base.secrets import Keyring
 from clawmail.core.envelope import ReturnPath
-from clawmail.core.outbound.classify import Verdict, classify_reply
-from clawmail.core.outbound.proof import Proofs, envelope_id_in, message_ids_in
-from clawmail.model.attempt import Stage
-from clawmail.model.events import Event, EventType
+from clawmail.core.outbound.proof import Proofs, email_of, envelope_id_in, message_ids_in
+from clawmail.core.outbound.reporter import speak_for
+from clawmail.core.outbound.returns import Known, came_back, complained
 from clawmail.model.tenancy import Domain, Inbox
 from clawmail.protocol.dsn import BounceRecipient, read_bounce
-from clawmail.protocol.replies import Reply
 from clawmail.protocol.reports import Complaint, read_complaint
-from clawmail.store import events, feedback, suppressions
+from clawmail.store import feedback
 from clawmail.store.db import Connection, Database
 from clawmail.store.feedback import Returned
 
 #: kinds of complaint that are none.
 NO_COMPLAINTS = frozenset({"not-spam", "auth-failure"})
-
-log = logger("feedback")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +44,17 @@ class Report:
     #: what it quotes of the mail it is about.
     envelope_id: str = ""
     message_ids: Sequence[str] = ()
+    #: domains whose own mail system sent it (``reporter.speakers``).
+    speakers: Collection[str] = ()
 
 
-def read_report(raw: bytes) -> Report:
+def read_report(raw: bytes, speakers: Collection[str] = ()) -> Report:
     """The bounce or complaint that a message is; for a thread: a text made to be slow takes a tenth of a second."""
     bounced = read_bounce(raw)
     complaint = read_complaint(raw) if bounced is None else None
     if bounced is None and complaint is None:
         return Report()
-    return Report(bounced, complaint, envelope_id_in(raw), message_ids_in(raw))
+    return Report(bounced, complaint, envelope_id_in(raw), message_ids_in(raw), speakers)
 
 
 class Feedback:
@@ -68,6 +68,13 @@ class Feedback:
         """The return path of ours that ``address`` is, or a forged one; None for any other address."""
         return self._proofs.recognise(address, now)
 
+    async def home(self, return_path: ReturnPath, domain: Domain) -> str | None:
+        """The inbox that sent the delivery of ``return_path``, if both are still there. Raises StoreUnwell."""
+        if return_path.made_for is None:
+            return None
+        async with self._db.connection() as conn:
+            return await feedback.sender_of(conn, return_path.made_for, domain.id)
+
     async def absorb(
         self,
         *,
@@ -80,142 +87,84 @@ class Feedback:
     ) -> bool:
         """Settles the delivery that a bounce or complaint belongs to; whether there was one. Raises StoreUnwell.
 
-        ``return_path``: the address of ours it came to; ``inbox``: else the inbox it came to.
+        ``return_path``: the address of ours it came to; ``inbox``: the inbox it came to, or that sent the delivery.
         """
         if domain is None or (return_path is not None and return_path.forged):
             return False
+        complaint = report.complaint
         if report.bounced is not None:
             async with self._db.transaction() as conn:
-                known = await self._deliveries(conn, report, return_path, inbox, domain, report.bounced)
-                return await _come_back(conn, known, report.bounced, mail_from, now)
-        complaint = report.complaint
+                known = await self._of_bounce(conn, report, report.bounced, return_path, inbox, domain)
+                return await came_back(conn, known, report.bounced, mail_from, now)
         if complaint is None or complaint.feedback_type in NO_COMPLAINTS or inbox is None:
             return False
         async with self._db.transaction() as conn:
-            return await _complained(conn, complaint, inbox, report.message_ids, now)
+            known = await self._of_complaint(conn, report, complaint, return_path, inbox, now)
+            return await complained(conn, known, complaint, now)
 
-    async def _deliveries(
+    async def _of_bounce(
         self,
         conn: Connection,
         report: Report,
+        bounced: Sequence[BounceRecipient],
         return_path: ReturnPath | None,
         inbox: Inbox | None,
         domain: Domain,
-        bounced: Sequence[BounceRecipient],
-    ) -> list[Returned]:
-        """The deliveries that a bounce is provably about."""
+    ) -> list[Known]:
+        """The deliveries that a bounce may be about."""
         if return_path is not None and return_path.made_for is not None:
-            return await feedback.of_id(conn, return_path.made_for)
+            return await _made_for(conn, return_path.made_for, domain.id)
         if return_path is not None:
-            return await feedback.of_forwards(conn, domain.id, return_path.address, [one.recipient for one in bounced])
+            recipients = [one.recipient for one in bounced]
+            forwards = await feedback.of_forwards(conn, domain.id, return_path.address, recipients)
+            return [known for known in _judged(forwards, report) if known.proved]
         if inbox is None:
             return []
-        email_id = self._proofs.read_envelope_id(report.envelope_id)
-        known = await feedback.of_email(conn, email_id) if email_id is not None else []
-        if not known:
-            known = await feedback.of_messages(conn, [inbox.id], report.message_ids)
-        return [one for one in known if one.inbox_id == inbox.id]
-
-
-async def _come_back(
-    conn: Connection, known: Sequence[Returned], bounced: Sequence[BounceRecipient], mail_from: str, now: datetime
-) -> bool:
-    """Moves the deliveries that a bounce says have failed; whether it was about any of ours."""
-    by_recipient = {delivery.recipient.lower(): delivery for delivery in known}
-    mine = False
-    for one in bounced:
-        # A bounce may name the address that ours was forwarded to; with one delivery there is no doubt which is meant.
-        delivery = by_recipient.get(one.recipient.lower()) or (known[0] if len(known) == 1 else None)
-        if delivery is None:
-            continue
-        mine = True
-        # A delayed one is news of something still under way: nothing has failed yet.
-        if one.action == "failed" and await feedback.come_back(conn, delivery.id, f"{one.status} {one.reason}", now):
-            verdict = _verdict(one)
-            await events.append(
-                conn, [_event(delivery, EventType.BOUNCED, _bounce_facts(one, verdict, mail_from), now)]
-            )
-            await _suppress(conn, delivery, one, verdict, now)
-            log.info("bounced", delivery=str(delivery.id), to=delivery.recipient, reply=one.reason, by="mail")
-    return mine
-
-
-def _verdict(one: BounceRecipient) -> Verdict:
-    reply = Reply(550, one.status, (one.reason,))
-    verdict = classify_reply(reply, stage=Stage.RCPT, permanent=True)
-    if one.hard:
-        return Verdict(verdict.reason, "hard")
-    return verdict if verdict.weight == "block" else Verdict(verdict.reason, "soft")
-
-
-def _bounce_facts(one: BounceRecipient, verdict: Verdict, mail_from: str) -> dict[str, Any]:
-    return {
-        "reply": one.reason,
-        "enhanced_code": one.status,
-        "reason": verdict.reason.value,
-        "weight": verdict.weight,
-        "by": "mail",
-        "reported_by": mail_from or None,
-    }
-
-
-async def _suppress(
-    conn: Connection, delivery: Returned, one: BounceRecipient, verdict: Verdict, now: datetime
-) -> None:
-    if delivery.kind != "send" or verdict.weight == "block":
-        return
-    record = suppressions.record_hard if verdict.weight == "hard" else suppressions.record_soft
-    await record(
-        conn,
-        organisation_id=delivery.organisation_id,
-        domain_id=delivery.domain_id,
-        address=delivery.recipient,
-        detail=f"{one.status} {one.reason}",
-        now=now,
-    )
-
-
-async def _complained(
-    conn: Connection, complaint: Complaint, inbox: Inbox, message_ids: Sequence[str], now: datetime
-) -> bool:
-    """An event and a suppression for each delivery complained about; whether it was about any of ours."""
-    inboxes = [inbox.id]
-    if complaint.mail_from:
-        sender = await feedback.inbox_of_sender(conn, inbox.domain_id, complaint.mail_from)
-        inboxes += [sender] if sender is not None else []
-    named = [complaint.message_id] if complaint.message_id else message_ids
-    known = await feedback.of_messages(conn, inboxes, named)
-    wanted = {recipient.lower() for recipient in complaint.recipients}
-    about = [one for one in known if one.recipient.lower() in wanted] or (known if len(known) == 1 else [])
-    for delivery in about:
-        if await feedback.has_complained(conn, delivery.email_id, delivery.id):
-            continue
-        facts = {"feedback_type": complaint.feedback_type, "user_agent": complaint.user_agent, "by": "mail"}
-        await events.append(conn, [_event(delivery, EventType.COMPLAINED, facts, now)])
-        await suppressions.record_hard(
-            conn,
-            organisation_id=delivery.organisation_id,
-            domain_id=delivery.domain_id,
-            address=delivery.recipient,
-            detail=f"complaint: {complaint.feedback_type}",
-            now=now,
-            reason="complaint",
+        return await self._by_envelope_id(conn, report, inbox) or _judged(
+            await feedback.of_messages(conn, [inbox.id], report.message_ids), report
         )
-        log.info("complained", delivery=str(delivery.id), to=delivery.recipient, type=complaint.feedback_type)
-    return bool(about)
+
+    async def _of_complaint(
+        self,
+        conn: Connection,
+        report: Report,
+        complaint: Complaint,
+        return_path: ReturnPath | None,
+        inbox: Inbox,
+        now: datetime,
+    ) -> list[Known]:
+        """The deliveries that a complaint may be about: it says under which envelope sender the mail came."""
+        home = return_path or self._proofs.recognise(complaint.mail_from, now.timestamp())
+        if home is not None and home.made_for is not None:
+            return await _made_for(conn, home.made_for, inbox.domain_id)
+        if known := await self._by_envelope_id(conn, report, inbox):
+            return known
+        inboxes = [inbox.id]
+        if complaint.mail_from:
+            sender = await feedback.inbox_of_sender(conn, inbox.domain_id, complaint.mail_from)
+            inboxes += [sender] if sender is not None else []
+        named = [complaint.message_id] if complaint.message_id else report.message_ids
+        return _judged(await feedback.of_messages(conn, inboxes, named), report)
+
+    async def _by_envelope_id(self, conn: Connection, report: Report, inbox: Inbox) -> list[Known]:
+        """The deliveries of this inbox that travelled under the ENVID of ``report``."""
+        email_id = email_of(report.envelope_id)
+        if email_id is None:
+            return []
+        return [
+            Known(one, proved=True)
+            for one in await feedback.of_email(conn, email_id)
+            if one.inbox_id == inbox.id and self._proofs.proves(report.envelope_id, email_id, one.destination)
+        ]
 
 
-def _event(delivery: Returned, kind: EventType, facts: dict[str, Any], now: datetime) -> Event:
-    rule = {"rule_id": str(delivery.rule_id)} if delivery.rule_id is not None else {}
-    return Event(
-        new_id(),
-        delivery.organisation_id,
-        delivery.domain_id,
-        kind,
-        now,
-        delivery.inbox_id,
-        delivery.email_id,
-        delivery.id,
-        delivery.recipient,
-        facts | rule,
-    )
+async def _made_for(conn: Connection, delivery_id: UUID, domain_id: UUID) -> list[Known]:
+    return [Known(one, proved=True) for one in await feedback.of_id(conn, delivery_id) if one.domain_id == domain_id]
+
+
+def _judged(found: Sequence[Returned], report: Report) -> list[Known]:
+    """What is known to whoever got the mail proves the delivery of the only one, or is borne out by who says it."""
+    return [
+        Known(one, proved=one.alone or speak_for(report.speakers, one.destination, one.last_host or ""))
+        for one in found
+    ]

@@ -2,6 +2,8 @@
 
 Anybody can write a bounce. It settles a delivery only if it carries something that only a receiver of our mail could
 know or only we could have made: a return path or ENVID with our signature, or the random Message-ID of the message.
+What proves a delivery must not be known to the receivers of another: a return path belongs to one delivery, an ENVID to
+the deliveries of one message at one destination. A Message-ID is known to all; ``feedback`` says what it is worth.
 """
 
 from __future__ import annotations
@@ -55,20 +57,23 @@ class Proofs:
         """The envelope sender of one delivery."""
         return make_return_path(delivery_id.hex, domain=domain, key=self._return_key)
 
-    def envelope_id(self, email_id: UUID) -> str:
-        """The ENVID under which an email travels (RFC 3461 section 4.4)."""
-        return f"cm.{email_id.hex}.{self._mac(email_id.hex)}"
+    def envelope_id(self, email_id: UUID, destination: str) -> str:
+        """The ENVID under which an email travels to one destination (RFC 3461 section 4.4)."""
+        text = f"{email_id.hex}@{destination}"
+        mac = hmac.digest(self._envid_key, text.encode(), hashlib.sha256)
+        return f"cm.{email_id.hex}.{base64.b32encode(mac).decode('ascii').lower()[:MAC_CHARS]}"
 
-    def read_envelope_id(self, text: str) -> UUID | None:
-        """The email of an ENVID; None if we did not make it."""
-        found = _ENVELOPE_ID.fullmatch(text)
-        if found is None or not hmac.compare_digest(self._mac(found[1].lower()), found[2].lower()):
-            return None
-        return UUID(found[1])
+    def proves(self, envelope_id: str, email_id: UUID, destination: str) -> bool:
+        """Whether ``envelope_id`` is the one that we gave an email on its way to ``destination``."""
+        # Without regard to case: a host may change it.
+        ours = self.envelope_id(email_id, destination)
+        return hmac.compare_digest(ours.encode(), envelope_id.lower().encode("utf-8", "surrogatepass"))
 
-    def _mac(self, text: str) -> str:
-        digest = hmac.digest(self._envid_key, text.encode(), hashlib.sha256)
-        return base64.b32encode(digest).decode("ascii").lower()[:MAC_CHARS]
+
+def email_of(envelope_id: str) -> UUID | None:
+    """The email that an ENVID claims to be of (``Proofs.proves`` knows better); None for no ENVID of ours."""
+    found = _ENVELOPE_ID.fullmatch(envelope_id)
+    return UUID(found[1]) if found else None
 
 
 def envelope_id_in(report: bytes) -> str:
