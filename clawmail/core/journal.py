@@ -1,16 +1,21 @@
 """The journal: what happened to mail, and which addresses are no longer written to.
 
-Events come in the order of their ids, oldest first, so that a caller who keeps his cursor sees each of them once. The
-owner of an inbox sees that inbox's; the owner of a domain sees all of the domain's and may lift a suppression.
+Events come in the order of their ids, oldest first. The owner of an inbox sees that inbox's; the owner of a domain sees
+all of the domain's and may lift a suppression.
+
+Who keeps asking hands in what the last page gave him as ``after``. Ids are made before they are committed, by several
+processes with clocks of their own, so an event may appear later than one with a greater id. Therefore no page gives an
+``after`` of the last ``OVERLAP_SECONDS``: what is younger is shown again the next time, and none is missed.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
 from clawmail.base.errors import NotFound
+from clawmail.base.ids import first_id_at
 from clawmail.core.cursors import Cursors
 from clawmail.model.events import Event
 from clawmail.model.tenancy import Principal
@@ -20,6 +25,9 @@ from clawmail.store import suppressions as suppression_store
 from clawmail.store.db import Database
 from clawmail.store.suppressions import Suppression
 
+#: seconds that an event may take from its id to its commit, and that the clocks of our processes may differ by.
+OVERLAP_SECONDS = 30.0
+
 
 class EventPage(NamedTuple):
     """Some events, oldest first."""
@@ -27,6 +35,16 @@ class EventPage(NamedTuple):
     events: list[Event]
     #: None when there are no more for now.
     next_cursor: str | None
+
+
+class JournalPage(NamedTuple):
+    """Some events of an inbox or a domain, oldest first."""
+
+    events: list[Event]
+    #: None when there are no more for now.
+    next_cursor: str | None
+    #: behind which to look the next time: no event that is not on this page or an earlier one has a smaller id.
+    after: UUID
 
 
 class SuppressionPage(NamedTuple):
@@ -53,16 +71,26 @@ class Journal:
             found = await event_store.list_events(conn, email_id=email_id, after=after, limit=limit + 1)
         return self._page(found, limit, "events of an email", email_id)
 
-    async def of_caller(self, caller: Principal, *, cursor: str | None, limit: int) -> EventPage:
-        """What happened in the caller's inbox or domain. Raises Invalid for a cursor that is none of ours."""
+    async def of_caller(
+        self, caller: Principal, now: datetime, *, cursor: str | None, after: UUID | None, limit: int
+    ) -> JournalPage:
+        """What happened in the caller's inbox or domain, from behind ``cursor``, else ``after``, else the beginning.
+
+        ``after`` may be any id. Raises Invalid for a cursor that is none of ours.
+        """
         owner = caller.inbox_id or caller.domain_id
-        after = self._cursors.read("events", owner, cursor)
+        begin = self._cursors.read("events", owner, cursor) or after
         async with self._db.connection() as conn:
             if caller.inbox_id is not None:
-                found = await event_store.list_events(conn, inbox_id=owner, after=after, limit=limit + 1)
+                found = await event_store.list_events(conn, inbox_id=owner, after=begin, limit=limit + 1)
             else:
-                found = await event_store.list_events(conn, domain_id=owner, after=after, limit=limit + 1)
-        return self._page(found, limit, "events", owner)
+                found = await event_store.list_events(conn, domain_id=owner, after=begin, limit=limit + 1)
+        page = self._page(found, limit, "events", owner)
+        settled = first_id_at(now - timedelta(seconds=OVERLAP_SECONDS))
+        # Nobody is sent back behind where he asked from; but a cursor may have led him past what is not settled yet.
+        latest = max(settled, after or settled)
+        last = page.events[-1].id if page.events else begin
+        return JournalPage(*page, after=latest if last is None else min(last, latest))
 
     async def suppressions(self, domain_id: UUID, now: datetime, *, cursor: str | None, limit: int) -> SuppressionPage:
         """Addresses the domain is not to write to now. Raises Invalid for a cursor that is none of ours."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
-from clawmail.base.ids import new_id
+from clawmail.base.ids import id_at, new_id
 from clawmail.model.events import Event, EventType
 from clawmail.store import events, suppressions
 from clawmail.store.db import Database
@@ -93,6 +94,42 @@ async def test_events_by_email_inbox_and_domain(api: MailApi, db: Database, tena
         page = (await api.get(f"/events?limit=2&cursor={page['next_cursor']}", key=key)).json
         assert [e["id"] for e in page["events"]] == [str(made[2].id)]
         assert page["next_cursor"] is None
+
+
+async def test_who_keeps_asking_for_events_misses_none(api: MailApi, db: Database, tenant: Tenant) -> None:
+    now = datetime.now(UTC)
+
+    async def happens(*ages: float) -> list[str]:
+        """Events whose ids were made so many seconds ago."""
+        owner = {"organisation_id": tenant.organisation_id, "domain_id": tenant.domain.id, "inbox_id": tenant.inbox.id}
+        made = [
+            Event(id_at(now - timedelta(seconds=age)), at=now, type=EventType.DEFERRED, **owner)  # type: ignore[arg-type]  # by name
+            for age in ages
+        ]
+        async with db.transaction() as conn:
+            await events.append(conn, made)
+        return [str(event.id) for event in made]
+
+    async def asked(path: str) -> tuple[list[str], dict[str, Any]]:
+        page = (await api.get(path)).json
+        return [event["id"] for event in page["events"]], page
+
+    nothing, empty = await asked("/events")
+    old, older, young, youngest = await happens(500, 400, 5, 4)
+    first, page = await asked("/events?limit=2")
+    assert (nothing, first, page["after"]) == ([], [old, older], older)
+    second, page = await asked(f"/events?limit=1&cursor={page['next_cursor']}")
+    third, page = await asked(f"/events?limit=1&cursor={page['next_cursor']}")
+    assert (second, third, page["next_cursor"]) == ([young], [youngest], None)
+    # While ``young`` was read, this one was on its way to the disk, with a smaller id.
+    (late,) = await happens(15)
+    again, page = await asked(f"/events?after={page['after']}")
+    assert (again, page["next_cursor"]) == ([late, young, youngest], None)
+    assert (await asked(f"/events?after={empty['after']}"))[0] == again
+    # An id that was not given out as ``after`` is taken at its word, and nobody is sent back behind it.
+    assert await asked(f"/events?after={youngest}") == ([], {"events": [], "next_cursor": None, "after": youngest})
+    assert (await asked(f"/events?after={late}"))[1]["after"] == late
+    assert (await api.get("/events?after=yesterday")).status == 400
 
 
 async def test_suppressions_are_listed_and_lifted_by_the_domain(api: MailApi, db: Database, tenant: Tenant) -> None:

@@ -9,10 +9,10 @@ from msgspec import Struct
 
 from clawmail.api.native.addressing import id_in, inbox_of
 from clawmail.api.native.mail_answers import Moment
-from clawmail.api.native.mail_requests import CursorQuery
+from clawmail.api.native.mail_requests import CursorQuery, EventsQuery
 from clawmail.api.native.times import seconds_or_none, whole_seconds
 from clawmail.api.routing import Call, Route
-from clawmail.core.journal import EventPage
+from clawmail.model.events import Event
 
 
 class EventAnswer(Struct, frozen=True):
@@ -35,6 +35,15 @@ class EventListAnswer(Struct, frozen=True):
     next_cursor: str | None
 
 
+class JournalAnswer(Struct, frozen=True):
+    """A page of events of an inbox or a domain, oldest first."""
+
+    events: list[EventAnswer]
+    next_cursor: str | None
+    #: what to ask with the next time, to miss no event.
+    after: UUID
+
+
 class SuppressionAnswer(Struct, frozen=True):
     """An address that is not written to."""
 
@@ -54,25 +63,27 @@ class SuppressionListAnswer(Struct, frozen=True):
     next_cursor: str | None
 
 
-def _events(page: EventPage) -> EventListAnswer:
-    shown = [
-        EventAnswer(e.id, e.type.value, e.email_id, e.recipient, whole_seconds(e.at), e.detail or {})
-        for e in page.events
+def _shown(events: list[Event]) -> list[EventAnswer]:
+    return [
+        EventAnswer(e.id, e.type.value, e.email_id, e.recipient, whole_seconds(e.at), e.detail or {}) for e in events
     ]
-    return EventListAnswer(shown, page.next_cursor)
 
 
 async def email_events(call: Call) -> EventListAnswer:
     """What happened to one email."""
     query: CursorQuery = call.query
     journal = call.services.journal
-    return _events(await journal.of_email(inbox_of(call), id_in(call), cursor=query.cursor, limit=query.limit))
+    page = await journal.of_email(inbox_of(call), id_in(call), cursor=query.cursor, limit=query.limit)
+    return EventListAnswer(_shown(page.events), page.next_cursor)
 
 
-async def list_events(call: Call) -> EventListAnswer:
+async def list_events(call: Call) -> JournalAnswer:
     """What happened in the inbox, or in all of the domain."""
-    query: CursorQuery = call.query
-    return _events(await call.services.journal.of_caller(call.principal, cursor=query.cursor, limit=query.limit))
+    query: EventsQuery = call.query
+    page = await call.services.journal.of_caller(
+        call.principal, call.now, cursor=query.cursor, after=query.after, limit=query.limit
+    )
+    return JournalAnswer(_shown(page.events), page.next_cursor, page.after)
 
 
 async def list_suppressions(call: Call) -> SuppressionListAnswer:
@@ -100,7 +111,7 @@ ROUTES = (
     ),
     Route(
         "GET", "/api/v1/events", list_events, "What happened in the inbox or domain, oldest first",
-        auth="inbox or domain", limiter="read", query=CursorQuery, answer=EventListAnswer,
+        auth="inbox or domain", limiter="read", query=EventsQuery, answer=JournalAnswer,
     ),
     Route(
         "GET", "/api/v1/suppressions", list_suppressions, "List suppressed addresses, newest first",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from uuid import UUID
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -17,6 +18,7 @@ Addresses = list[str] | str
 
 PageNumber = Annotated[int, Meta(ge=1, description="Page, from 1")]
 PageSize = Annotated[int, Meta(ge=1, le=100, description="Rows a page")]
+After = Annotated[UUID, Meta(description="after of an earlier answer, or the id of an event")]
 Cursor = Annotated[str, Meta(max_length=200, description="next_cursor of the page before")]
 
 
@@ -40,6 +42,14 @@ class CursorQuery(Struct, frozen=True):
 
     limit: PageSize = 20
     cursor: Cursor | None = None
+
+
+class EventsQuery(Struct, frozen=True):
+    """A page of events; ``after`` begins it behind what an earlier answer said, ``cursor`` goes on with one."""
+
+    limit: PageSize = 20
+    cursor: Cursor | None = None
+    after: After | None = None
 
 
 class DownloadQuery(Struct, frozen=True):
