@@ -56,6 +56,16 @@ def test_a_plain_message() -> None:
     assert compose(DRAFT) == raw, "the same draft gives the same octets"
 
 
+@pytest.mark.parametrize("place", ["{}", "before\n{}", "{}\nbehind", "before\n{}\nbehind\n"])
+def test_a_line_is_sent_as_it_is_as_long_as_it_fits_any_hop(place: str) -> None:
+    for length, encoding in ((996, "7bit"), (997, "quoted-printable"), (5000, "quoted-printable")):
+        text = place.format("x" * length)
+        raw = compose(replace(DRAFT, text=text))
+        assert_fit_for_any_hop(raw)
+        assert read(raw)["Content-Transfer-Encoding"] == encoding
+        assert parse_message(raw).text == text.removesuffix("\n") + "\n"
+
+
 def test_the_structure_follows_the_content() -> None:
     pdf = File("a.pdf", "application/pdf", b"PDF")
     picture = File("p.png", "image/png", b"PNG", "pic@example.org")

@@ -46,7 +46,6 @@ RESERVED_FAMILIES = ("arc-", "content-")
 
 _TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}(?:;[ -~]{0,500})?")
 _CONTENT_ID = re.compile(r"[!-;=?-~]{1,200}")  # visible ASCII without brackets
-_LONG_LINE = re.compile(rb"[^\n]{%d}" % (MAX_LINE_COLUMNS - 1))
 _FROM_LINE = re.compile(rb"^From ", re.MULTILINE)
 
 
@@ -185,7 +184,8 @@ def _text_part(subtype: str, text: str) -> list[bytes]:
 def _encode_text(octets: bytes) -> tuple[str, bytes]:
     """Name and result of the encoding that suits a text with LF line ends; the result has CRLF."""
     if octets.isascii() and b"\nFrom " not in octets and not octets.startswith(b"From "):
-        if not _LONG_LINE.search(octets):
+        # Not a regular expression: from every octet it would look for a long line anew.
+        if max(map(len, octets.split(b"\n"))) < MAX_LINE_COLUMNS - 1:
             return "7bit", octets.replace(b"\n", b"\r\n")
     elif len(octets.translate(None, _ASCII)) * 6 > len(octets):
         return "base64", _base64_lines(octets.replace(b"\n", b"\r\n"))
