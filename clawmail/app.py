@@ -40,6 +40,7 @@ from clawmail.core.outbound.local import LocalCarrier
 from clawmail.core.outbound.measure import QueueMeter
 from clawmail.core.outbound.metrics import OutboundMetrics, process_registry
 from clawmail.core.outbound.parts import make_outbound
+from clawmail.core.outbound.proof import Proofs
 from clawmail.core.outbound.queue import Outbound
 from clawmail.core.receipts import Receipts
 from clawmail.core.receive import Receiver
@@ -151,6 +152,7 @@ def build(settings: Settings, database_url: str, *, resolver: Resolver | None = 
         signers,
         max_message_bytes=settings.smtp.max_message_bytes,
         max_recipients=settings.smtp.max_recipients,
+        return_path=Proofs(keyring).return_path if settings.outbound.return_path == "delivery" else None,
     )
     metrics = OutboundMetrics(process_registry())
     worker = _outbound_worker(settings, db, resolver, directory, receiver, keyring, clock, metrics)

@@ -137,6 +137,10 @@ class Outbound(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     port: Annotated[int, Meta(ge=1, le=65535, description="Port dialled at an MX")] = 25
     source_ip: Annotated[str, _about('Address that outgoing connections start from. "": the system chooses')] = ""
+    return_path: Annotated[
+        Literal["inbox", "delivery"],
+        _about("Envelope sender of an inbox's mail: its address, or a signed one per delivery that proves bounces"),
+    ] = "inbox"
     retry_schedule_seconds: Annotated[
         list[float], _about("Gaps before each further try; after the last one the delivery expires and bounces")
     ] = field(default_factory=lambda: list(RETRY_SCHEDULE))

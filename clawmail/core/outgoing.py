@@ -5,7 +5,7 @@ Pure functions from what ``core.submit`` has made ready to what the writer commi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -20,6 +20,9 @@ from clawmail.model.mail import IdempotentAnswer, Message
 from clawmail.model.outgoing import Idempotency, Sent
 from clawmail.model.tenancy import Domain, Principal
 from clawmail.protocol.mime.parse import parse_message
+
+#: makes the envelope sender of a delivery (its id) of a domain (its name); ``outbound.proof.Proofs.return_path``.
+ReturnPaths = Callable[[UUID, str], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +72,24 @@ def message_of(ready: Ready, principal: Principal) -> Message:
     )
 
 
-def deliveries_of(ready: Ready, principal: Principal, email_id: UUID) -> tuple[NewDelivery, ...]:
-    """One delivery for each recipient; the store settles those that the domain must not write to from the start."""
+def deliveries_of(
+    ready: Ready, principal: Principal, email_id: UUID, return_path: ReturnPaths | None = None
+) -> tuple[NewDelivery, ...]:
+    """One delivery for each recipient; the store settles those that the domain must not write to from the start.
+
+    ``return_path`` makes the envelope sender of each; without it, that is the inbox.
+    """
+    named = [(new_id(), address) for address in ready.recipients.addresses]
     return tuple(
         NewDelivery(
-            id=new_id(),
+            id=delivery_id,
             organisation_id=principal.organisation_id,
             domain_id=principal.domain_id,
             inbox_id=principal.inbox_id,
             email_id=email_id,
             rule_id=None,
             kind="send",
-            envelope_from=principal.address or "",
+            envelope_from=return_path(delivery_id, ready.domain.name) if return_path else principal.address or "",
             recipient=str(address),
             destination=address.domain,
             state=State.QUEUED,
@@ -88,7 +97,7 @@ def deliveries_of(ready: Ready, principal: Principal, email_id: UUID) -> tuple[N
             created_at=ready.created_at,
             options={**(ready.options or {}), **ready.wishes.get(str(address), {})},
         )
-        for address in ready.recipients.addresses
+        for delivery_id, address in named
     )
 
 

@@ -18,7 +18,7 @@ from clawmail.base.errors import Conflict, Forbidden, Invalid, NotFound, TooLarg
 from clawmail.base.ids import new_id
 from clawmail.base.log import logger
 from clawmail.core.directory import Directory
-from clawmail.core.outgoing import Ready, deliveries_of, event_of, kept_answer, message_of
+from clawmail.core.outgoing import Ready, ReturnPaths, deliveries_of, event_of, kept_answer, message_of
 from clawmail.core.recipients import Recipients, mailboxes, one_mailbox
 from clawmail.core.signing import Signers
 from clawmail.core.writer import Writer
@@ -52,13 +52,16 @@ class Submitter:
         *,
         max_message_bytes: int,
         max_recipients: int,
+        return_path: ReturnPaths | None = None,
     ) -> None:
+        """``return_path``: makes an envelope sender for each delivery; None: mail leaves with the inbox's address."""
         self._db = db
         self._directory = directory
         self._writer = writer
         self._signers = signers
         self._max_message_bytes = max_message_bytes
         self._max_recipients = max_recipients
+        self._return_path = return_path
 
     async def send(self, principal: Principal, mail: OutgoingMail, idempotency: Idempotency | None = None) -> Sent:
         """A new mail from the caller's inbox. Raises Invalid (naming the field), TooLarge, QuotaExceeded."""
@@ -218,7 +221,7 @@ class Submitter:
         if thread_id is None:
             thread_id = new_id()
             filing = replace(filing, new_thread_id=thread_id)
-        deliveries = deliveries_of(ready, principal, filing.email_id)
+        deliveries = deliveries_of(ready, principal, filing.email_id, self._return_path)
         sent = Sent(filing.email_id, message.rfc_message_id or "", thread_id, message.received_at)
         posting = Posting(
             message,
