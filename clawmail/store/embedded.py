@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from clawmail.base.log import logger
+from clawmail.store.postgres_log import ServerLog
 from clawmail.store.postgres_process import (
     EmbeddedError,
     account,
@@ -71,6 +72,7 @@ class EmbeddedPostgres:
         self._settings = {**SERVER_SETTINGS, **(settings or {})}
         self.directory = data_dir.resolve() / "postgres"
         self.log_path = data_dir.resolve() / "postgres.log"
+        self._server_log = ServerLog(self.log_path)
         self._lock_path = data_dir.resolve() / "postgres.lock"
         self._lock: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -180,6 +182,7 @@ class EmbeddedPostgres:
         for name, value in self._settings.items():
             command += ["-c", f"{name}={value}"]
         uid, gid = self._account or (None, None)
+        self._server_log.begin()
         # It quotes rows that were refused.
         with open(self.log_path, "ab", opener=open_private) as output:
             self._give_to_account(output.fileno())
@@ -214,6 +217,7 @@ class EmbeddedPostgres:
         """Starts the server again whenever it dies."""
         failures = 0
         while self._process is not None:
+            await self._read_log()
             if (status := self._process.poll()) is None and self._socket.exists():
                 await asyncio.sleep(WATCH_SECONDS)
                 continue
@@ -230,6 +234,14 @@ class EmbeddedPostgres:
             except (EmbeddedError, OSError) as error:
                 failures += 1
                 log.error("the embedded PostgreSQL does not start", problem=str(error))
+
+    async def _read_log(self) -> None:
+        """What the server says is told; that it cannot be read must not be the end of the server."""
+        try:
+            if self._server_log.has_news:
+                await asyncio.to_thread(self._server_log.look)
+        except OSError as error:
+            log.warning("the log of the embedded PostgreSQL cannot be read", problem=str(error))
 
     def _halt(self, process: subprocess.Popen[bytes]) -> None:
         """Fast shutdown: clients are cut off, everything is written; by force if that takes too long."""
