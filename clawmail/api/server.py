@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from clawmail.api.crowd import REFUSAL, Crowd
 from clawmail.api.errors import to_response
 from clawmail.api.pipeline import COMMON_HEADERS, Pipeline
 from clawmail.api.routing import Route, Table
@@ -40,17 +42,34 @@ log = logger("api")
 class _Connection(RequestHandler):
     """One client's connection; what is no HTTP is answered in JSON like everything else."""
 
-    __slots__ = ("_left", "_look")
+    __slots__ = ("_crowd", "_left", "_look", "_network")
+
+    def __init__(self, manager: web.Server, crowd: Crowd, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._crowd = crowd
+        #: what this connection is counted for; "" for nothing.
+        self._network = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
         super().connection_made(transport)
-        if (
-            self._manager is not None
-            and len(self._manager.connections) > MAX_CONNECTIONS
-            and self.transport is not None
-        ):
+        if self._manager is None or self.transport is None:
+            return
+        peer = transport.get_extra_info("peername")
+        if len(self._manager.connections) > MAX_CONNECTIONS or not peer:
             self.transport.abort()
+        elif (network := self._crowd.enter(peer[0])) is not None:
+            self._network = network
+        else:
+            self.transport.write(REFUSAL)
+            self.force_close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The client is gone."""
+        if self._network:
+            self._crowd.leave(self._network)
+            self._network = ""
+        super().connection_lost(exc)
 
     def pause_writing(self) -> None:
         """The client takes no more for now; whoever never goes on would keep his answer in memory for ever."""
@@ -97,13 +116,18 @@ class _Connection(RequestHandler):
 class _Server(web.Server):
     """Makes a ``_Connection`` for each client."""
 
+    def __init__(self, pipeline: Pipeline, crowd: Crowd) -> None:
+        super().__init__(pipeline)
+        self._crowd = crowd
+
     def __call__(self) -> RequestHandler:
         return _Connection(
             self,
+            self._crowd,
             loop=asyncio.get_running_loop(),
             keepalive_timeout=KEEP_ALIVE_SECONDS,
             lingering_time=LINGER_SECONDS,
-            access_log=None,  # type: ignore[arg-type]  # aiohttp takes None for "no access log"; its annotation forgot
+            access_log=None,
             logger=logging.getLogger("clawmail.http"),
             auto_decompress=False,  # reading.gunzip does it within the limit
         )
@@ -116,6 +140,7 @@ class ApiServer:
         self._listen = settings.api.listen
         self._reuse_port = settings.server.workers > 1
         self._pipeline = Pipeline(Table(routes), services)
+        self._crowd = Crowd(settings)
         self._server: _Server | None = None
         self._listeners: list[asyncio.Server] = []
 
@@ -132,7 +157,7 @@ class ApiServer:
     async def start(self) -> None:
         """Opens the listeners. Raises OSError, with none left open, if one of the addresses is taken."""
         loop = asyncio.get_running_loop()
-        self._server = _Server(self._pipeline)
+        self._server = _Server(self._pipeline, self._crowd)
         try:
             for listener in self._listen:
                 host, port = parse_listener(listener)

@@ -117,6 +117,7 @@ class Api(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         int, Meta(ge=0, description="Reverse proxies in front: how many X-Forwarded-For hops to trust")
     ] = 0
     max_json_bytes: Annotated[PositiveInt, _about("Largest request body, also after gzip")] = 26_214_400
+    max_connections_per_network: Annotated[PositiveInt, _about("Open connections of one /24 or /64")] = 100
     base_url: Annotated[str, _about('Address people see, for documents and links. "": taken from the request')] = ""
     metrics: Annotated[
         Literal["private", "everyone", "off"],

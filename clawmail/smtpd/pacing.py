@@ -11,12 +11,12 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from functools import lru_cache
 from ipaddress import IPv4Address
 
 from clawmail.base.settings import Smtp
 from clawmail.core.envelope import Refused
 from clawmail.protocol.dns import Address
+from clawmail.protocol.networks import network_of
 from clawmail.smtpd.data import Collector, Problem
 from clawmail.smtpd.replies import Hangup
 
@@ -154,11 +154,3 @@ class Pacing:
 def sender_of(ip: Address) -> str:
     """Whom rates are counted for: an IPv4 address, an IPv6 /64."""
     return str(ip) if isinstance(ip, IPv4Address) else network_of(ip)
-
-
-@lru_cache(maxsize=4096)
-def network_of(ip: Address) -> str:
-    """The network an address is one of: ``192.0.2.0/24``, ``2001:db8::/64``."""
-    if isinstance(ip, IPv4Address):
-        return f"{IPv4Address(int(ip) & 0xFFFFFF00)}/24"
-    return f"{type(ip)(int(ip) >> 64 << 64)}/64"

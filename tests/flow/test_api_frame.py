@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from clawmail.api import pages, public, server
+from clawmail.api import crowd, pages, public, server
 from clawmail.api.native import accounts
 from clawmail.api.openapi import with_description
 from clawmail.api.routing import Call, Route
@@ -451,6 +451,42 @@ async def test_connections_are_bounded(api: Api, monkeypatch: pytest.MonkeyPatch
         assert await asyncio.wait_for(reader.read(), 10) == b""
     writer.close()
     assert (await api.get("/health")).status == 200  # on the connection that was there first
+
+
+async def test_one_network_has_so_many_connections(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_with(limits={"enabled": True}, api={"max_connections_per_network": 3})
+    async with running_api(db, ROUTES, settings=settings) as api:
+        assert await together(api, 5) == [200] * 5  # our own machine is not counted
+        monkeypatch.setattr(crowd, "SPARED", ())
+        assert await together(api, 5) == [200] * 3 + [429] * 2
+        assert await together(api, 3) == [200] * 3  # there is room again
+    for section in ({"limits": {"enabled": False}}, {"limits": {"enabled": True}, "api": {"trust_proxy": 1}}):
+        settings = settings_with(**section)
+        settings = msgspec.structs.replace(
+            settings, api=msgspec.structs.replace(settings.api, max_connections_per_network=1)
+        )
+        async with running_api(db, ROUTES, settings=settings) as api:
+            assert await together(api, 3) == [200] * 3
+
+
+async def together(api: Api, count: int) -> list[int]:
+    """What ``count`` connections that are open at the same time are answered, in order."""
+    opened = [await asyncio.open_connection(*api.server.addresses[0]) for _ in range(count)]
+    answers = []
+    for reader, writer in opened:
+        with contextlib.suppress(ConnectionError):  # it may be closed before we ask
+            writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).decode()
+        answers.append(int(head.split()[1]))
+        if answers[-1] == 429:
+            assert "Content-Type: application/json" in head
+            assert msgspec.json.decode(await reader.read())["code"] == "too_many_connections"
+    for _, writer in opened:
+        writer.close()
+    async with asyncio.timeout(10):
+        while api.server.connections:
+            await asyncio.sleep(0.01)
+    return answers
 
 
 async def test_whoever_reads_slowly_gets_his_answer(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

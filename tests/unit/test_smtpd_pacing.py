@@ -11,7 +11,7 @@ import pytest
 from clawmail.base.settings import Smtp
 from clawmail.core.envelope import Refused
 from clawmail.smtpd.data import Collector, Problem
-from clawmail.smtpd.pacing import MEGABYTE, Load, Pacing, network_of
+from clawmail.smtpd.pacing import MEGABYTE, Load, Pacing
 from clawmail.smtpd.replies import Hangup
 from tests.support.smtp import Client, ScriptedReceiver, door_settings, open_door
 
@@ -22,14 +22,6 @@ def pacing(enabled: bool = True, now: list[float] | None = None, **smtp: object)
     """With a clock that the test moves."""
     clock = now if now is not None else [0.0]
     return Pacing(msgspec.convert(smtp, Smtp), enabled=enabled, clock=lambda: clock[0])
-
-
-@pytest.mark.parametrize(
-    ("ip", "network"),
-    [("192.0.2.77", "192.0.2.0/24"), ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"), ("::1", "::/64")],
-)
-def test_networks(ip: str, network: str) -> None:
-    assert network_of(ip_address(ip)) == network
 
 
 def test_sessions_of_a_network_and_in_all() -> None:
