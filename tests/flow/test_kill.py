@@ -9,7 +9,8 @@ import pytest
 from tests.torture.account import Account
 from tests.torture.faults import FAULTS
 from tests.torture.run import torture
-from tests.torture.world import World, alone, together
+from tests.torture.world import World
+from tests.torture.worlds import alone, together
 
 BY_NAME = {fault.name: fault for fault in FAULTS}
 

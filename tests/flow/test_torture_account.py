@@ -95,17 +95,68 @@ async def test_a_sent_mail_is_delivered_or_still_on_its_way(
     assert word in "".join(account.lost)
 
 
-async def test_mail_that_went_out_twice_needs_a_reason(db: Database, tenant: Tenant) -> None:
+@pytest.mark.parametrize(
+    ("reply", "explained"),
+    [
+        ("451 4.3.0 the store did not say in time whether it kept this", True),
+        ("451 4.3.0 the store is not available, try again later", False),
+    ],
+)
+async def test_only_451_in_doubt_explains_a_second_copy(
+    db: Database, tenant: Tenant, reply: str, explained: bool
+) -> None:
+    for _ in range(2):
+        await mail.file(db, tenant, raw=RAW)
+    world = world_of(db)
+    kept = world.ledger.expect(RAW, NAME)
+    kept.promised_at, kept.put_off = 2.0, [(1.0, reply)]
+    world.ledger.strikes.append(Strike("kill -9 PostgreSQL", 0.9, over=1.1, ended=1.2))
+    account = await settle_accounts(world)
+    assert (account.duplicates, account.clean) == (1, explained)
+
+
+ALL, ONE, OTHER = "", "127.0.1.1", "127.0.1.2"
+
+
+@pytest.mark.parametrize(
+    ("kind", "began", "over", "victim", "told", "explained"),
+    [
+        ("kill -9 a server", 0.1, 0.2, ONE, 1, True),
+        ("kill -9 a server", -0.2, -0.1, ONE, 1, True),  # what the sink still found in its buffer
+        ("kill -9 a server", 0.1, 0.2, OTHER, 1, False),
+        ("kill -9 a server", 0.1, 0.2, ONE, 0, False),  # nothing in the database tells of it
+        ("kill -9 a server", 1.5, 1.6, ONE, 1, False),  # by then it was written down
+        ("kill -9 a server", -3.0, -2.9, ONE, 1, False),  # by then nobody was there
+        ("kill -9 PostgreSQL", -3.0, -2.9, ALL, 1, True),  # a lease that was not renewed in time
+        ("network to the database cut", -9.0, -2.9, ALL, 1, False),
+        ("network to the database cut", -3.0, 4.0, ALL, 1, True),
+        ("SIGTERM", 0.1, 0.2, ONE, 1, False),
+        ("clock set", -1.0, 1.0, ALL, 1, False),
+    ],
+)
+async def test_mail_that_went_out_twice_needs_two_witnesses(
+    db: Database, tenant: Tenant, kind: str, began: float, over: float, victim: str, told: int, explained: bool
+) -> None:
+    """Times are in seconds from the first copy's 250."""
     email: UUID = await mail.file(db, tenant, direction="outbound", recipients=("a@far.test",))
     world = world_of(db)
-    async with db.connection() as conn:
+    async with db.transaction() as conn:
         name = await conn.fetchval("SELECT m.rfc_message_id FROM emails e JOIN messages m ON m.id = e.message_id")
+        await conn.execute(
+            "INSERT INTO events (id, organisation_id, domain_id, delivery_id, type, detail, at)"
+            " SELECT gen_random_uuid(), organisation_id, domain_id, id, 'attempted',"
+            " '{\"possible_duplicate\": true}', now()"
+            " FROM deliveries CROSS JOIN generate_series(1, $1)",
+            told,
+        )
     world.ledger.sent[str(email)] = Sent(str(email), name, "a@far.test", 1.0)
-    for _ in range(2):
-        world.ledger.taken(f"Message-ID: {name}\r\n\r\n".encode(), answered=True)
-    assert len((await settle_accounts(world)).unexplained) == 1
+    for peer in (ONE, OTHER):
+        world.ledger.taken(f"Message-ID: {name}\r\n\r\n".encode(), answered=True, peer=peer)
     at = world.ledger.copies[name][0].at
-    world.ledger.strikes.append(Strike("kill -9 a server", at, at))
+    world.ledger.strikes.append(Strike(kind, at + began, over=at + over, ended=at + over + 20, victim=victim))
     account = await settle_accounts(world)
-    assert account.unexplained == []
-    assert account.explained["kill -9 a server between the sink's 250 and our commit"] == 1
+    assert account.duplicates == 1
+    assert bool(account.unexplained) is not explained
+    if explained:
+        assert account.explained[f"{kind} between the sink's 250 and our commit"] == 1
+        assert account.longest_ahead == pytest.approx(max(0.0, began))

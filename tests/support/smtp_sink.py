@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self
 
@@ -32,6 +32,10 @@ class Taken:
     recipient_parameters: list[str]
     data: bytes
     tls: str
+    #: address it came from.
+    peer: str = ""
+    #: the sink said 250; else it hung up with the message in its hands.
+    answered: bool = True
 
 
 @dataclass
@@ -215,9 +219,11 @@ class _Conversation:
 
     async def take(self, data: bytes) -> None:
         assert self.mail is not None
-        taken = Taken(*self.mail, [r for r, _ in self.recipients], [p for _, p in self.recipients], data, self.tls)
+        peer = self.writer.get_extra_info("peername")[0]
+        recipients, parameters = [r for r, _ in self.recipients], [p for _, p in self.recipients]
+        taken = Taken(*self.mail, recipients, parameters, data, self.tls, peer)
         if self.sink.hang_up == "AFTER DOT":
-            self.sink.messages.append(taken)
+            self.sink.messages.append(replace(taken, answered=False))
             raise _HungUp
         said = await self.say("DOT", "250 2.0.0 taken", self.mail[0])
         if said.startswith("250"):

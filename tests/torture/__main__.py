@@ -11,7 +11,7 @@ from collections import Counter
 from clawmail.base import log
 from tests.torture.run import possible, print_table, torture
 from tests.torture.standby import BINARIES
-from tests.torture.world import alone, mirrored, together
+from tests.torture.worlds import alone, mirrored, together
 
 WORLDS = {"alone": alone, "together": together, "mirrored": mirrored}
 

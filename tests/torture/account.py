@@ -1,4 +1,10 @@
-"""The account: every promise in the ledger against what the database and the sinks hold, at the end."""
+"""The account: every promise in the ledger against what the database and the sinks hold, at the end.
+
+A second copy is explained by two witnesses. Ours: the delivery has an event, written in the transaction that gave up on
+the earlier copy, which says that it may have arrived; or the client that sent it twice did not hear 250 the first time,
+or was told in so many words that nobody knew. Theirs: the sink hung up instead of answering; or the server that it
+answered was killed, stopped or cut off from the database before it can have written the answer down.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +16,20 @@ from uuid import UUID
 
 from clawmail.core.verify import Verifier
 from clawmail.store.db import Database
-from tests.torture.ledger import Copy, Ledger, Mail, Sent
-from tests.torture.world import DATABASE_SECONDS, LEASE_SECONDS, World
+from tests.torture.ledger import Copy, Ledger, Mail, Sent, Strike
+from tests.torture.world import LEASE_SECONDS, World
 
-#: a fault explains what its victims did so long after it was over: recovery has its own waves.
-AFTERMATH_SECONDS = 2.0
-#: what breaks a process or its way to the database; a server that is told to end by SIGTERM owes no copy to anybody.
-BREAKING = (
-    "kill -9 a server",
-    "kill -9 a worker",
+#: longest way from a sink's 250 to our commit while nothing is broken, on a busy machine.
+COMMIT_SECONDS = 1.0
+#: how far around an unexplained copy the faults are listed.
+AROUND_SECONDS = 10.0
+#: what 451 says when a commit was not answered, and PostgreSQL could not be asked about it either.
+IN_DOUBT = "did not say in time"
+#: ends a process: nothing is sent by it afterwards.
+DEADLY = ("kill -9 a server", "kill -9 a worker")
+#: keeps results from being written until it is over, or the lease is. A server that is told to end by SIGTERM, or whose
+#: clock is set, owes no copy to anybody.
+HINDERING = (
     "kill -9 PostgreSQL",
     "standby promoted",
     "SIGSTOP beyond the lease",
@@ -33,8 +44,10 @@ STORED = """
     WHERE e.direction = 'inbound' AND m.rfc_message_id LIKE '%@sender.test>'
 """
 SENT = """
-    SELECT e.id, m.rfc_message_id AS name, d.state, d.notice, d.lease_fence AS claims,
-           (SELECT count(*) FROM events v WHERE v.delivery_id = d.id AND v.type = 'delivered') AS told_delivered
+    SELECT e.id, m.rfc_message_id AS name, d.state, d.notice,
+           (SELECT count(*) FROM events v WHERE v.delivery_id = d.id AND v.type = 'delivered') AS told_delivered,
+           (SELECT count(*) FROM events v WHERE v.delivery_id = d.id AND v.type = 'attempted'
+                                            AND v.detail @> '{"possible_duplicate": true}') AS told_twice
     FROM emails e JOIN messages m ON m.id = e.message_id JOIN deliveries d ON d.email_id = e.id
     WHERE e.direction = 'outbound'
 """
@@ -54,6 +67,8 @@ class Account:
     states: Counter[str] = field(default_factory=Counter)
     duplicates: int = 0
     explained: Counter[str] = field(default_factory=Counter)
+    #: longest time in seconds from a sink's 250 to the harm that kept it from being written down.
+    longest_ahead: float = 0.0
     #: broken promises, each in words.
     lost: list[str] = field(default_factory=list)
     #: copies that nothing explains.
@@ -106,8 +121,8 @@ async def _count_incoming(world: World, account: Account) -> None:
             account.duplicates += extra * (mail.promised_at is not None)
             cut = min(extra, mail.doubts)
             account.explained["the sender's connection died before our 250"] += cut
-            unsure = min(extra - cut, _commits_cut_off(world.ledger, mail))
-            account.explained["the database's connection died in the middle of the commit, 451 was said"] += unsure
+            unsure = min(extra - cut, sum(IN_DOUBT in reply for _, reply in mail.put_off))
+            account.explained["the database was gone in the middle of the commit, and 451 said so"] += unsure
             if extra > cut + unsure:
                 account.unexplained.append(
                     f"{mail.message_id} is stored {found} times, with {mail.doubts} doubts"
@@ -118,17 +133,9 @@ async def _count_incoming(world: World, account: Account) -> None:
 def _put_off(ledger: Ledger, mail: Mail) -> str:
     """What was answered instead of 250, and what held then: where to look when a copy is not explained."""
     return "".join(
-        f"; {reply!r} during {[s.kind for s in ledger.struck_between(at - AFTERMATH_SECONDS, at)]}"
+        f"; {reply!r} during {[s.kind for s in ledger.struck_between(at - COMMIT_SECONDS, at)]}"
         for at, reply in mail.put_off
     )
-
-
-def _commits_cut_off(ledger: Ledger, mail: Mail) -> int:
-    """How many 451 came while the database, or the way to it, was breaking."""
-    breaking = ("kill -9 PostgreSQL", "standby promoted", "network to the database cut", "disk full")
-    # 451 may be said as late as the database's time-out after the cut.
-    waited = AFTERMATH_SECONDS + DATABASE_SECONDS
-    return sum(any(s.kind in breaking for s in ledger.struck_between(at - waited, at)) for at, _ in mail.put_off)
 
 
 async def _count_sent(world: World, account: Account) -> None:
@@ -158,26 +165,39 @@ def _check_one(ledger: Ledger, account: Account, sent: Sent, row: Any, taken: in
     if taken <= 1:
         return
     account.duplicates += taken - 1
-    if is_local:  # no sink saw it: one claim more than copies needed is the trace of a process that died
-        known = row["claims"] >= taken
-        account.explained["handed over in the house, process died before our commit"] += (taken - 1) * known
-        if not known:
-            account.unexplained.append(f"{sent.message_id} was filed {taken} times in {row['claims']} claims")
-        return
-    copies = ledger.copies[sent.message_id]
+    if row["told_twice"] < taken - 1:
+        account.unexplained.append(f"{sent.message_id} arrived {taken} times, {row['told_twice']} events own up to it")
+    elif is_local:  # no sink saw it
+        account.explained["handed over in the house, and our commit did not follow"] += taken - 1
+    else:
+        _explain(ledger, account, ledger.copies[sent.message_id])
+
+
+def _explain(ledger: Ledger, account: Account, copies: list[Copy]) -> None:
+    """Why the answers to all copies but the last were never written down."""
     for earlier, later in pairwise(copies):
-        reason = _reason(ledger, earlier, later)
-        if reason:
-            account.explained[reason] += 1
+        if not earlier.answered:
+            account.explained["the sink hung up after the dot"] += 1
+        elif strike := next((strike for strike in ledger.strikes if _prevented(strike, earlier)), None):
+            account.explained[f"{strike.kind} between the sink's 250 and our commit"] += 1
+            account.longest_ahead = max(account.longest_ahead, strike.began - earlier.at)
         else:
-            account.unexplained.append(f"{sent.message_id} went out twice, {later.at - earlier.at:.1f} s apart")
+            account.unexplained.append(_went_out_twice(ledger, earlier, later))
 
 
-def _reason(ledger: Ledger, earlier: Copy, later: Copy) -> str:
-    """Why the peer's 250 for the earlier copy never became our commit."""
-    if not earlier.answered:
-        return "the sink hung up after the dot"
-    # The commit follows the 250 at once, so what prevented it held then, or before the lease was over.
-    end = min(later.at, earlier.at + LEASE_SECONDS)
-    struck = [s.kind for s in ledger.struck_between(earlier.at - AFTERMATH_SECONDS, end) if s.kind in BREAKING]
-    return f"{struck[0]} between the sink's 250 and our commit" if struck else ""
+def _went_out_twice(ledger: Ledger, earlier: Copy, later: Copy) -> str:
+    """What happened about then, for whoever looks for the reason."""
+    about = [
+        f"{strike.kind} {strike.victim} from {strike.began - earlier.at:+.2f} to {strike.over - earlier.at:+.2f} s"
+        for strike in ledger.struck_between(earlier.at - AROUND_SECONDS, earlier.at + AROUND_SECONDS)
+    ]
+    return f"{earlier.peer} brought a copy, {later.peer} another {later.at - earlier.at:.1f} s later; {about}"
+
+
+def _prevented(strike: Strike, copy: Copy) -> bool:
+    """Whether a fault kept the server that brought ``copy`` from writing down the answer it got."""
+    if strike.kind not in (*DEADLY, *HINDERING) or strike.victim not in ("", copy.peer):
+        return False
+    # A lease that could not be renewed in time is lost although the way is free again.
+    over = strike.over if strike.kind in DEADLY else max(strike.over, strike.began + LEASE_SECONDS)
+    return strike.began - COMMIT_SECONDS <= copy.at <= over + COMMIT_SECONDS

@@ -41,22 +41,21 @@ async def inflict(world: World, fault: Fault) -> Strike:
     strike = Strike(fault.name, time.monotonic())
     world.ledger.strikes.append(strike)
     await fault.strike(world, strike)
-    strike.ended = time.monotonic()
+    strike.over = strike.over or time.monotonic()
     strike.recovered += await world.well()
-    # Time for work that was taken over, tried again or put off: its copies belong to this fault too.
     strike.ended = time.monotonic()
     return strike
 
 
 async def _restart(node: Node, how: signal.Signals, strike: Strike) -> int:
     assert node.daemon is not None
-    began = time.monotonic()
+    strike.victim = node.address
     status = await node.daemon.stop(how)
-    ended = time.monotonic()
+    strike.over = time.monotonic()
     await node.start()
-    strike.recovered = time.monotonic() - ended
+    strike.recovered = time.monotonic() - strike.over
     if how is signal.SIGTERM:
-        strike.note = f"ended in {ended - began:.1f} s"
+        strike.note = f"ended in {strike.over - strike.began:.1f} s"
     return status
 
 
@@ -65,11 +64,12 @@ async def kill_server(world: World, strike: Strike) -> None:
     await _restart(random.choice(world.nodes), signal.SIGKILL, strike)
 
 
-async def kill_worker(world: World, _strike: Strike) -> None:
+async def kill_worker(world: World, strike: Strike) -> None:
     """SIGKILL for a further process of a server; its parent starts another."""
     (node,) = world.nodes
     before = node.workers()
     os.kill(random.choice(before), signal.SIGKILL)
+    strike.over = time.monotonic()
     async with asyncio.timeout(30):
         while len(node.workers()) < len(before) or set(node.workers()) == set(before):
             await asyncio.sleep(0.05)
@@ -82,10 +82,11 @@ async def terminate_server(world: World, strike: Strike) -> None:
         world.ledger.turned_away.append(f"a server ended with {status} after SIGTERM")
 
 
-async def freeze_process(world: World, _strike: Strike) -> None:
+async def freeze_process(world: World, strike: Strike) -> None:
     """SIGSTOP for longer than a lease: others take the work over, and the sleeper wakes up with old leases."""
-    pids = [node.pid for node in world.nodes] if len(world.nodes) > 1 else world.nodes[0].workers()
-    pid = random.choice(pids)
+    node = random.choice(world.nodes)
+    strike.victim = node.address
+    pid = random.choice(node.workers() or [node.pid])
     os.kill(pid, signal.SIGSTOP)
     try:
         await asyncio.sleep(LEASE_SECONDS + 2)

@@ -45,17 +45,23 @@ class Copy:
     """One copy that a sink took."""
 
     at: float
-    #: the sink said 250, and the peer's connection was alive.
+    #: the sink said 250.
     answered: bool
+    #: address of the server that brought it.
+    peer: str = ""
 
 
 @dataclass
 class Strike:
-    """One fault: from when to when it held."""
+    """One fault: from when to when it did harm, and when the server was well again."""
 
     kind: str
     began: float
+    #: the moment from which nothing was broken any more: the process was dead, the network whole, the disk free.
+    over: float = 0.0
     ended: float = 0.0
+    #: address of the server it struck; "": all of them.
+    victim: str = ""
     #: seconds until the server worked again, counted from the end of the fault.
     recovered: float = 0.0
     note: str = ""
@@ -80,10 +86,10 @@ class Ledger:
         self.incoming[message_id] = mail
         return mail
 
-    def taken(self, data: bytes, *, answered: bool) -> None:
+    def taken(self, data: bytes, *, answered: bool, peer: str = "") -> None:
         """A sink took a copy."""
         found = _MESSAGE_ID.search(data)
-        self.copies[found[1].decode() if found else "(none)"].append(Copy(time.monotonic(), answered))
+        self.copies[found[1].decode() if found else "(none)"].append(Copy(time.monotonic(), answered, peer))
 
     def struck_between(self, began: float, ended: float) -> list[Strike]:
         """The faults that held at some moment of that time."""

@@ -96,6 +96,8 @@ def print_table(strikes: Sequence[Strike], accounts: Sequence[Account], refusals
     reasons = {reason: sum(a.explained[reason] for a in accounts) for a in accounts for reason in a.explained}
     duplicates = sum(a.duplicates for a in accounts)
     explained = "\n".join(f"{count} x {reason}" for reason, count in sorted(reasons.items()) if count)
+    ahead = max((a.longest_ahead for a in accounts), default=0.0)
+    explained += f"\n250 was heard at most {ahead:.2f} s before the harm that kept it from being written down"
     table.add_row("duplicates", str(duplicates), "", explained)
     table.add_row("refusals heard", "", "", ", ".join(f"{what} {count}" for what, count in sorted(refusals.items())))
     table.add_row("lost", str(sum(len(a.lost) for a in accounts)))
