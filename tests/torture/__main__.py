@@ -22,16 +22,18 @@ async def main(minutes: float, chosen: list[str], only: str) -> int:
     if "mirrored" in chosen and not (BINARIES / "postgres").exists():
         print(f"mirrored: not done: no PostgreSQL in {BINARIES}", flush=True)
         chosen = [name for name in chosen if name != "mirrored"]
-    for name in chosen:
-        async with WORLDS[name]() as world:
-            faults, missing = possible(world)
-            faults = [fault for fault in faults if only in fault.name]
-            for line in missing:
-                print(f"{name}: not done: {line}", flush=True)
-            accounts.append(await torture(world, faults, seconds=60 * minutes / len(chosen)))
-            strikes += world.ledger.strikes
-            refusals += world.ledger.refusals
-    print_table(strikes, accounts, refusals)
+    try:
+        for name in chosen:
+            async with WORLDS[name]() as world:
+                faults, missing = possible(world)
+                faults = [fault for fault in faults if only in fault.name]
+                for line in missing:
+                    print(f"{name}: not done: {line}", flush=True)
+                accounts.append(await torture(world, faults, seconds=60 * minutes / len(chosen)))
+                strikes += world.ledger.strikes
+                refusals += world.ledger.refusals
+    finally:  # what the worlds before a broken one showed is not lost with it
+        print_table(strikes, accounts, refusals)
     return 0 if all(account.clean for account in accounts) else 1
 
 
