@@ -271,5 +271,8 @@ class EmbeddedPostgres:
 
     def _let_account_through(self) -> None:
         if self._account is not None:
+            uid = self._account[0]
             for place in (self.directory, self.socket_directory, binaries()):
-                let_through(place, self._account[0])
+                if opened := let_through(place, uid):
+                    # Whoever runs us as root may have closed them on purpose.
+                    log.warning("directories opened (o+x) to reach PostgreSQL", uid=uid, opened=[*map(str, opened)])

@@ -57,12 +57,19 @@ def account(data_dir: Path) -> tuple[int, int] | None:
     return entry.pw_uid, entry.pw_gid
 
 
-def let_through(directory: Path, uid: int) -> None:
-    """Lets the server's account, ``uid``, pass through (not read) the directories above ``directory``."""
+def let_through(directory: Path, uid: int) -> list[Path]:
+    """Lets the server's account, ``uid``, pass through (not read) the directories above ``directory``.
+
+    Returns those that were closed to it. It cannot be done without: the account has to reach its programs and its data,
+    wherever root has put them (a checkout in /root).
+    """
+    opened = []
     for parent in directory.parents:
         found = parent.stat()
         if found.st_uid != uid and not found.st_mode & stat.S_IXOTH:
             parent.chmod(found.st_mode | stat.S_IXOTH)
+            opened.append(parent)
+    return opened
 
 
 def socket_directory(directory: Path) -> Path:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from clawmail.base.secrets import load_keyring
 from clawmail.store.embedded import EmbeddedError, EmbeddedPostgres
@@ -155,6 +156,21 @@ async def test_what_root_does_in_a_services_directory_stays_the_services(tmp_pat
         await server.stop()
     assert {path.owner() for path in tmp_path.rglob("*")} == {"nobody"}
     assert tmp_path.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to let another account through")
+async def test_directories_that_are_opened_for_the_server_are_named(tmp_path: Path) -> None:
+    closed, data_dir = tmp_path / "closed", tmp_path / "closed" / "data"
+    data_dir.mkdir(parents=True)
+    closed.chmod(0o700)
+    for told in (1, 0):  # the second time there is nothing to open
+        server = EmbeddedPostgres(data_dir, settings=WITHOUT_DISK)
+        with capture_logs() as lines:
+            await server.start()
+        await server.stop()
+        opened = [line for line in lines if line["event"].startswith("directories opened (o+x)")]
+        assert sum(str(closed) in line["opened"] for line in opened) == told
+    assert stat.S_IMODE(closed.stat().st_mode) == 0o701
 
 
 async def test_a_socket_directory_that_somebody_else_made_is_not_used(tmp_path: Path) -> None:
