@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from clawmail.model.delivery import ReplyBy
 from clawmail.protocol.replies import Reply
 
 
@@ -59,6 +60,15 @@ class Try:
     seconds: float = 0.0
     #: the host reports on delivery by itself, as it was asked to (RFC 3461).
     reports: bool = False
+    #: ``host`` is this installation: mail within the house.
+    house: bool = False
+
+    @property
+    def reply_by(self) -> ReplyBy | None:
+        """Who gave the reply; None when the words are ours."""
+        if self.reply.ours:
+            return None
+        return "house" if self.house else "host"
 
     @property
     def ambiguous(self) -> bool:

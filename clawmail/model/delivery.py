@@ -121,6 +121,9 @@ class ClaimedDelivery:
     raw: bytes | None = None
 
 
+#: who gave a reply: a host of others, or this installation to mail within it.
+ReplyBy = Literal["host", "house"]
+
 #: what a delivery's sender has still to be told: a notice that waits to be written.
 Notice = Literal["delayed", "failed", "delivered"]
 
@@ -139,8 +142,10 @@ class Settlement:
     next_attempt_at: datetime | None
     #: the peer's last reply, or what we have to say in its place.
     reply: str
-    #: the MX that gave it.
+    #: the MX that was tried last.
     host: str | None
+    #: who gave the reply; None: nobody, the words are ours.
+    reply_by: ReplyBy | None = None
     notice: Notice | None = None
     #: what happened, in order, with its facts.
     events: tuple[tuple[EventType, dict[str, Any]], ...] = ()

@@ -210,6 +210,7 @@ async def settle(conn: Connection, owner: UUID, settlements: Sequence[Settlement
         [s.host for s in settlements],
         [s.notice for s in settlements],
         [s.notice == "delayed" for s in settlements],
+        [s.reply_by for s in settlements],
         [new_id() for _ in told],
         [delivery_id for delivery_id, _, _ in told],
         [kind.value for _, kind, _ in told],

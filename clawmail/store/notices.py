@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from clawmail.model.delivery import Notice
+from clawmail.model.delivery import Notice, ReplyBy
 from clawmail.store.db import Connection
 from clawmail.store.queries import load
 
@@ -38,6 +38,8 @@ class Told:
     state: str
     attempts: int
     last_reply: str | None
+    #: None: the words are ours, no host said them.
+    last_reply_by: ReplyBy | None
     last_host: str | None
     last_attempt_at: datetime | None
     next_attempt_at: datetime

@@ -181,12 +181,12 @@ RETURNING d.id;
 
 -- name: settle
 -- Writes the results of a batch of attempts and their events, each only while its lease still holds.
---   $1 owner  $2 now  $3 … $11 one element a delivery  $12 … $15 one element an event
+--   $1 owner  $2 now  $3 … $12 one element a delivery  $13 … $16 one element an event
 -- A success also ends the count of an address's soft bounces.
 WITH given AS (
     SELECT * FROM unnest($3::uuid[], $4::bigint[], $5::text[], $6::integer[], $7::timestamptz[], $8::text[],
-                         $9::text[], $10::text[], $11::boolean[])
-        AS g (id, fence, state, tried, next_attempt_at, reply, host, notice, delay_noticed)
+                         $9::text[], $10::text[], $11::boolean[], $12::text[])
+        AS g (id, fence, state, tried, next_attempt_at, reply, host, notice, delay_noticed, reply_by)
 ),
 moved AS (
     UPDATE deliveries d
@@ -194,7 +194,7 @@ moved AS (
         attempts = d.attempts + g.tried,
         next_attempt_at = coalesce(g.next_attempt_at, d.next_attempt_at),
         last_attempt_at = $2::timestamptz,
-        last_reply = g.reply, last_host = g.host,
+        last_reply = g.reply, last_reply_by = g.reply_by, last_host = g.host,
         notice = g.notice, delay_noticed = d.delay_noticed OR g.delay_noticed,
         settled_at = CASE WHEN g.state IN ('queued', 'deferred') THEN NULL ELSE $2::timestamptz END
     FROM given g
@@ -204,7 +204,7 @@ moved AS (
 told AS (
     INSERT INTO events (id, organisation_id, domain_id, inbox_id, email_id, delivery_id, type, recipient, detail, at)
     SELECT e.id, m.organisation_id, m.domain_id, m.inbox_id, m.email_id, m.id, e.type, m.recipient, e.detail::jsonb, $2::timestamptz
-    FROM unnest($12::uuid[], $13::uuid[], $14::text[], $15::text[]) AS e (id, delivery_id, type, detail)
+    FROM unnest($13::uuid[], $14::uuid[], $15::text[], $16::text[]) AS e (id, delivery_id, type, detail)
     JOIN moved m ON m.id = e.delivery_id
 ),
 forgiven AS (

@@ -9,8 +9,8 @@ FOR UPDATE SKIP LOCKED;
 -- All that the sender of a message has to be told of one kind; what is taken is told when the transaction commits.
 UPDATE deliveries SET notice = NULL
 WHERE message_id = $1 AND inbox_id = $2 AND notice = $3
-RETURNING id, organisation_id, domain_id, email_id, envelope_from, recipient, state, attempts, last_reply, last_host,
-          last_attempt_at, next_attempt_at, created_at, prefix, options;
+RETURNING id, organisation_id, domain_id, email_id, envelope_from, recipient, state, attempts, last_reply, last_reply_by,
+          last_host, last_attempt_at, next_attempt_at, created_at, prefix, options;
 
 -- name: original
 -- The message a notice is about, and the inbox it goes to, unless that was removed.

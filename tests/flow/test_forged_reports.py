@@ -60,7 +60,7 @@ FORGED = {
     "by a user of Bob's domain": (ABOUT_BOB, {"mail_from": "eve@there.test"}),
     "by a user of Bob's domain, sent again": (from_("eve@there.test", ABOUT_BOB, "there.test"), {}),
     "by a host below Bob's domain": (ABOUT_BOB, {"helo": "users.there.test"}),
-    "by the top of the tree": (ABOUT_BOB, {"helo": "test"}),
+    "by the top of the tree": (from_("mailer-daemon@there.test", ABOUT_BOB, "test"), {}),
 }
 HONEST = {
     "the host that took it": (ABOUT_BOB, {"helo": "mx.there.test"}),

@@ -15,6 +15,7 @@ from clawmail.base.ids import new_id
 from clawmail.base.secrets import Keyring
 from clawmail.base.settings import Outbound as OutboundSettings
 from clawmail.base.settings import Server, Settings
+from clawmail.core.outbound.local import LocalCarrier
 from clawmail.core.outbound.metrics import OutboundMetrics
 from clawmail.core.outbound.parts import make_outbound
 from clawmail.model.delivery import Kind, NewDelivery, State
@@ -132,8 +133,10 @@ def make_settings(port: int, **outbound: Any) -> Settings:
     )
 
 
-def make_worker(db: Database, resolver: Resolver | Zone, settings: Settings) -> OutboundWorker:
-    """A worker, not started. A zone literal stands for a scripted resolver."""
+def make_worker(
+    db: Database, resolver: Resolver | Zone, settings: Settings, *, local: LocalCarrier | None = None
+) -> OutboundWorker:
+    """A worker, not started. A zone literal stands for a scripted resolver; ``local`` takes mail within the house."""
     asked: Resolver = ScriptedResolver(resolver) if isinstance(resolver, Mapping) else resolver
     return OutboundWorker(
         lambda on_room, on_notice: make_outbound(
@@ -143,6 +146,7 @@ def make_worker(db: Database, resolver: Resolver | Zone, settings: Settings) -> 
             metrics=OutboundMetrics(),
             is_ours=None,
             own_addresses=None,
+            local=local,
             keyring=KEYRING,
             on_room=on_room,
             on_notice=on_notice,

@@ -73,6 +73,15 @@ def test_a_program_understands_it() -> None:
     assert about_bob["Diagnostic-Code"] == f"smtp; {FAILED.reply}"
 
 
+def test_words_of_ours_are_nobody_elses() -> None:
+    ours = replace(FAILED, reply="550 5.4.4 gone.example has no address", status="5.4.4", remote_host="")
+    raw = write(REQUEST, ours)
+    assert "What happened: gone.example has no address" in " ".join((parse_message(raw).text or "").split())
+    fields = next(part for part in email.message_from_bytes(raw).walk() if part["Final-Recipient"])
+    assert fields["Remote-MTA"] is None
+    assert fields["Diagnostic-Code"] == "x-clawmail; 550 5.4.4 gone.example has no address"
+
+
 def test_we_read_what_we_write() -> None:
     delayed = DsnRecipient("cy@example.com", "delayed", "4.4.1", "connection timed out", retry_until=NOW)
     delivered = DsnRecipient("di@example.com", "delivered", "2.0.0")

@@ -31,8 +31,6 @@ from clawmail.store.notices import Due, Original, Told
 #: originals of more octets are handled in a thread.
 THREAD_OCTETS = 256 * 1024
 
-_ACTIONS: dict[Notice, str] = {"failed": "failed", "delayed": "delayed", "delivered": "relayed"}
-
 log = logger("queue")
 
 
@@ -122,19 +120,20 @@ class Bounces:
         return Posting(message, (filing,), events=(event,))
 
     def _recipient(self, notice: Notice, one: Told) -> DsnRecipient:
-        reply = one.last_reply or ""
+        reply, action = one.last_reply or "", str(notice)
         if notice == "delivered":
-            status = "2.0.0"
+            # RFC 3461 section 5.2.3: delivered is what lies in an inbox of ours; of other hosts we know less.
+            action, status = ("delivered", "2.1.5") if one.last_reply_by == "house" else ("relayed", "2.0.0")
         elif one.state == State.EXPIRED:
             status = "5.4.7"  # RFC 3463 section 3.5: delivery time expired
         else:
             status = status_in(reply, "4" if notice == "delayed" else "5")
         return DsnRecipient(
             final=one.recipient,
-            action=_ACTIONS[notice],
+            action=action,
             status=status,
             reply=reply,
-            remote_host=one.last_host or "",
+            remote_host=(one.last_host or "") if one.last_reply_by == "host" else "",
             original=str(one.options.get("orcpt") or ""),
             last_attempt=one.last_attempt_at,
             retry_until=one.created_at + self._keeps_trying if notice == "delayed" else None,

@@ -85,7 +85,7 @@ class LocalCarrier:
         except ClawmailError as error:
             reply = our_reply(451, "4.3.0", error.message)
         seconds = asyncio.get_running_loop().time() - started
-        return Outcome((Try(self._hostname, str(self._address), stage, reply, seconds=seconds),))
+        return Outcome((Try(self._hostname, str(self._address), stage, reply, seconds=seconds, house=True),))
 
     async def _envelope(self, delivery: ClaimedDelivery, recipient: Recipient) -> Envelope:
         raw = delivery.raw

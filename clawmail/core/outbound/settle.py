@@ -141,6 +141,7 @@ def settlement(outcome: Outcome, delivery: ClaimedDelivery, decision: Decision, 
         next_attempt_at=next_attempt_at,
         reply=str(last.reply),
         host=last.host or None,
+        reply_by=last.reply_by,
         notice=decision.notice,
         events=(*attempts, (_EVENTS[decision.state], result)),
     )

@@ -32,6 +32,7 @@ MAX_RECIPIENTS = 1_000
 HUMAN_COLUMNS = 76
 MAX_WORD_CHARS = 240
 
+_CODES = re.compile(r"[245]\d\d (?:[245]\.\d{1,3}\.\d{1,3} )?")
 _XTEXT_PLAIN = re.compile(r"[!-~]+")
 _SUBJECTS = {
     "failed": "Undelivered: {}",
@@ -70,7 +71,7 @@ class DsnRecipient:
     status: str
     #: the last SMTP reply, or what went wrong in words when there was none.
     reply: str = ""
-    #: the server that said it; "" when none was reached.
+    #: the server that said it; "" when no other server said anything.
     remote_host: str = ""
     #: ORCPT as the sender gave it, decoded: "rfc822;bob@example.org"; "" without one.
     original: str = ""
@@ -171,14 +172,22 @@ def _about(recipient: DsnRecipient) -> list[str]:
         if why:
             lines.append(f"        Why: {why} ({recipient.status}).")
         if recipient.reply:
-            who = f"{_line(recipient.remote_host)} said" if recipient.remote_host else "What happened"
-            lines.append(f"        {who}: {_line(recipient.reply)}")
+            lines.append(f"        {_told(recipient)}")
         if recipient.retry_until:
             lines.append(f"        We try until: {format_datetime(recipient.retry_until)}")
         if recipient.action == "failed":
             _, _, rest = recipient.status.partition(".")
             lines.append(f"        What to do: {_ADVICE.get(rest.partition('.')[0], _ADVICE['5'])}")
     return [part for line in lines for part in wrap(line, HUMAN_COLUMNS, subsequent_indent=" " * 12)]
+
+
+def _told(recipient: DsnRecipient) -> str:
+    reply = _line(recipient.reply)
+    if recipient.remote_host:
+        return f"{_line(recipient.remote_host)} said: {reply}"
+    # Our own words; the codes before them would look like a server's.
+    codes = _CODES.match(reply)
+    return f"What happened: {reply[codes.end() :] if codes else reply}"
 
 
 def _status_part(request: DsnRequest, recipients: Sequence[DsnRecipient], reporting_host: str) -> str:
