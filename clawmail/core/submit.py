@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from html import escape
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from clawmail.base.errors import Conflict, Forbidden, Invalid, NotFound, TooLarge
 from clawmail.base.ids import new_id
@@ -25,6 +25,7 @@ from clawmail.core.writer import Writer
 from clawmail.model.mail import Filing, Message, Posting
 from clawmail.model.outgoing import Idempotency, OutgoingMail, Sent
 from clawmail.model.tenancy import Domain, Principal
+from clawmail.protocol.address import folded
 from clawmail.protocol.mime.compose import Draft, File, compose
 from clawmail.protocol.mime.encode import ComposeError
 from clawmail.protocol.mime.parse import ParsedMessage, attachment_content, parse_message
@@ -115,7 +116,7 @@ class Submitter:
         is touched. Raises Forbidden for another author, and what ``send`` raises.
         """
         domain = await self._domain(principal)
-        if authors_of(raw) != [(principal.address or "").lower()]:
+        if authors_of(raw) != [folded(principal.address or "")]:
             raise Forbidden(f"From has to be {principal.address}, and nobody else")
         raw = complete_submission(raw, domain.name, datetime.now(UTC))
         envelope = Recipients.of_envelope(recipients, limit=self._max_recipients)
@@ -176,7 +177,7 @@ class Submitter:
             references=reference_chain(answers.reference_ids, answers.in_reply_to, answers.rfc_message_id)
             if answers
             else (),
-            message_id=f"<{uuid4()}@{domain.name}>",
+            message_id=f"<{new_id()}@{domain.name}>",
             date=now,
         )
 
