@@ -42,6 +42,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--stored", type=int, default=0, metavar="N", help="messages in the store of the growth benchmark"
     )
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="where filled stores are kept for the next run")
     return parser.parse_args()
 
 
@@ -50,6 +51,7 @@ async def main(chosen: argparse.Namespace) -> int:
     log.configure("error")  # what the parts used here have to say of themselves
     entries: list[Figure | Note] = []
     began, broken = time.monotonic(), 0
+    spent: list[str] = []
 
     def record(entry: Figure | Note) -> None:
         entries.append(entry)
@@ -58,12 +60,15 @@ async def main(chosen: argparse.Namespace) -> int:
 
     machine = facts() | {"mode": "quick" if chosen.quick else "full"}
     for name in chosen.only or BENCHMARKS:
+        before = time.monotonic()
         try:
-            await BENCHMARKS[name](Run(chosen.quick, record, chosen.stored))
+            await BENCHMARKS[name](Run(chosen.quick, record, chosen.stored, chosen.keep))
         except Exception as error:  # noqa: BLE001  what the others found is not thrown away
             broken += 1
             record(Note(name, f"broke off: {type(error).__name__}: {error}"))
-        machine["seconds in all"] = f"{time.monotonic() - began:.0f}"
+        now = time.monotonic()
+        spent.append(f"{name} {now - before:.0f}")
+        machine["seconds"] = f"{now - began:.0f} ({', '.join(spent)})"
         if chosen.json is not None:  # after each one: a run of an hour may be broken off
             findings(machine, entries).write(chosen.json)
     print(table(entries))

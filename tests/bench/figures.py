@@ -15,6 +15,8 @@ from tests.bench.machine import Spread
 
 T = TypeVar("T")
 OURS = "clawmail"
+#: where the programs are that run as daemons; the usual search path of an account may lack them.
+DAEMONS = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,8 @@ class Run:
     record: Record
     #: messages in the store when its growth is measured; 0: the usual number.
     stored: int = 0
+    #: where stores that took long to fill are kept for the next run; None: nowhere.
+    keep: Path | None = None
 
     @property
     def rounds(self) -> int:
@@ -96,12 +100,17 @@ class Run:
         """One of two sizes."""
         return quick if self.quick else full
 
-    def needs(self, group: str, program: str, package: str) -> bool:
-        """Whether ``program`` is here; if not, the reader is told what to install."""
-        if shutil.which(program, path="/usr/sbin:/usr/bin:/usr/local/bin:/usr/local/sbin") or shutil.which(program):
+    def needs(self, group: str, name: str, package: str) -> bool:
+        """Whether a program is here; if not, the reader is told what to install."""
+        if program(name):
             return True
-        self.record(Note(group, f"{program} is missing ({package})"))
+        self.record(Note(group, f"{name} is missing ({package})"))
         return False
+
+
+def program(name: str) -> str:
+    """Where a program is, also one for administrators only; "" if it is nowhere."""
+    return shutil.which(name) or shutil.which(name, path=DAEMONS) or ""
 
 
 async def in_turns(rounds: int, contenders: Mapping[str, Callable[[], Awaitable[T]]]) -> dict[str, list[T]]:

@@ -8,9 +8,9 @@ from tests.bench import loads, mail
 from tests.bench.figures import Figure, Run, at_least, in_turns, one
 from tests.bench.house import furnished
 from tests.bench.inbound import WARM_UP, WAYS, measure, message_file
-from tests.bench.machine import MIB, Spread, memory_bytes, tree
+from tests.bench.machine import Spread
 from tests.bench.peers import Peer, at_once
-from tests.bench.seed import add_mail, add_owners
+from tests.bench.stores import Fill, filled
 from tests.support.dns_server import DnsServerThread
 
 GROUP = "growth"
@@ -24,16 +24,19 @@ async def run(run: Run) -> None:
     """Every figure of this file."""
     if not run.needs(GROUP, *loads.SMTP_SOURCE):
         return
-    stored = run.stored or run.pick(200_000, 1_000_000)
+    stored = run.stored or run.pick(200_000, 10_000_000)
+    inboxes, domains = stored // MESSAGES_PER_INBOX, stored // MESSAGES_PER_DOMAIN
+    fill = Fill(f"stored-{stored}", domains, inboxes, [(inboxes, stored)], TEXT_BYTES)
     raw, zone = mail.signed_with_zone()
     with DnsServerThread(zone) as dns, message_file(raw) as file:
-        async with furnished(dns.nameserver) as empty, furnished(dns.nameserver) as full:
-            async with full.sql() as connection:
-                owners = await add_owners(connection, stored // MESSAGES_PER_DOMAIN, stored // MESSAGES_PER_INBOX)
-                await add_mail(connection, owners, stored, text_bytes=TEXT_BYTES)
+        async with (
+            filled(run, fill) as directory,
+            furnished(dns.nameserver) as empty,
+            furnished(dns.nameserver, directory=directory) as full,
+        ):
             kept, count = WAYS[1], run.pick(700, 4000)
             peers = [
-                Peer(name, house.pid, house.smtp_port, at_once)
+                Peer(name, [house.pid], house.smtp_port, at_once)
                 for name, house in (("empty store", empty), (f"store of {stored:,} messages", full))
             ]
             for peer in peers:
@@ -42,12 +45,11 @@ async def run(run: Run) -> None:
             rates = {name: Spread.of([cost.messages_per_second for cost in found]) for name, found in costs.items()}
             for peer in peers:
                 used = Spread.of([cost.cpu_seconds_per_1000 for cost in costs[peer.name]])
-                memory = memory_bytes(tree(peer.pid)) / MIB
                 run.record(
                     Figure(
                         *(GROUP, f"{kept.name}, {peer.name}", "messages/s", rates[peer.name]),
                         cpu_seconds_per_1000=used,
-                        memory_mib=memory,
+                        memory_mib=peer.memory_mib(),
                     )
                 )
             ratio = rates[peers[1].name].median / rates[peers[0].name].median

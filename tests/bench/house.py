@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,10 @@ QUOTA_BYTES = 1 << 40
 #: seconds after which a queue that does not become empty is a failure.
 DRAIN_SECONDS = 300.0
 POLL_SECONDS = 0.05
+#: what is on its way to a black hole at the end need not be waited for.
+STOP = {"grace_seconds": 1}
 
+FURNISHED = "SELECT EXISTS (SELECT FROM inboxes WHERE address = $1 AND removed_at IS NULL)"
 UNSETTLED = """
     SELECT EXISTS (SELECT FROM deliveries WHERE state IN ('queued', 'deferred') AND destination <> $1)
         OR EXISTS (SELECT FROM deliveries WHERE state = 'leased' AND destination <> $1)
@@ -104,7 +107,7 @@ async def command(*words: str) -> Any:
 def settings_of(directory: Path, nameserver: str, smtp: int, api: int) -> dict[str, dict[str, Any]]:
     """The configuration, see the module's text."""
     return {
-        "server": {"app_domain": mail.DOMAIN, "public_ip": "192.0.2.1", "data_dir": str(directory / "data")},
+        "server": {"app_domain": mail.DOMAIN, "public_ip": "192.0.2.1", "data_dir": str(directory / "data")} | STOP,
         "smtp": {"listen": [f"127.0.0.1:{smtp}"]},
         "api": {"listen": [f"127.0.0.1:{api}"]},
         "dns": {"nameservers": [nameserver]},
@@ -143,9 +146,17 @@ async def serving(
 
 
 @asynccontextmanager
-async def furnished(nameserver: str, changes: Mapping[str, Mapping[str, Any]] | None = None) -> AsyncIterator[House]:
-    """A new server with a trusted domain and an inbox."""
-    async with scratch() as directory, serving(directory, nameserver, changes) as house:
-        await house.command("domain", "add", mail.DOMAIN, "--trusted")
-        await house.command("inbox", "add", mail.RECIPIENT)
+async def furnished(
+    nameserver: str, changes: Mapping[str, Mapping[str, Any]] | None = None, *, directory: Path | None = None
+) -> AsyncIterator[House]:
+    """A server with a trusted domain and an inbox: a new one, or one in ``directory`` that may have them already."""
+    async with AsyncExitStack() as stack:
+        if directory is None:
+            directory = await stack.enter_async_context(scratch())
+        house = await stack.enter_async_context(serving(directory, nameserver, changes))
+        async with house.sql() as connection:
+            present = await connection.fetchval(FURNISHED, mail.RECIPIENT)
+        if not present:
+            await house.command("domain", "add", mail.DOMAIN, "--trusted")
+            await house.command("inbox", "add", mail.RECIPIENT)
         yield house

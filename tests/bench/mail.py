@@ -8,6 +8,9 @@ import time
 
 from clawmail.protocol.dkim.sign import generate_rsa_key, load_signing_key, sign
 
+#: names, types and records.
+Zone = dict[str, dict[str, list[str]]]
+
 SENDER_DOMAIN = "sender.bench"
 SENDER = f"news@{SENDER_DOMAIN}"
 DOMAIN = "bench.test"
@@ -46,9 +49,7 @@ def unsigned(size: int = SIZE, *, sender: str = SENDER, recipient: str = RECIPIE
     return mixed.encode() + file + b"--b2--\r\n"
 
 
-def signed_with_zone(
-    size: int = SIZE, *, networks: tuple[str, ...] = ("127.0.0.0/8",)
-) -> tuple[bytes, dict[str, dict[str, list[str]]]]:
+def signed_with_zone(size: int = SIZE, *, networks: tuple[str, ...] = ("127.0.0.0/8",)) -> tuple[bytes, Zone]:
     """The message with its signature, and the DNS zone under which SPF, DKIM and DMARC pass."""
     private, record = generate_rsa_key()
     key = load_signing_key(SENDER_DOMAIN, "s1", private)

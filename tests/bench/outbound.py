@@ -20,7 +20,7 @@ from tests.bench.figures import OURS, Figure, Goal, Note, Run, at_least, at_most
 from tests.bench.house import House, furnished
 from tests.bench.inbound import message_file
 from tests.bench.machine import MIB, Spread, cpu_seconds, memory_bytes, percentile, tree
-from tests.bench.opendkim import signing_milter
+from tests.bench.milters import PROGRAMS, signing_milter
 from tests.bench.peers import emptied, master_of
 from tests.bench.world import SMTP_SINK, domains, host_of, sink, zone_of
 from tests.support.daemon import free_port
@@ -48,15 +48,16 @@ class Contender:
     """Somebody who sends."""
 
     name: str
-    pid: int
+    #: processes; what is below them is theirs as well.
+    pids: Sequence[int]
     #: sends so many messages to these domains; the messages a second.
     send: Callable[[int, Sequence[str]], Awaitable[float]]
 
     async def measure(self, count: int, names: Sequence[str]) -> Cost:
         """One load."""
-        before = cpu_seconds([self.pid])
+        before = cpu_seconds(self.pids)
         rate = await self.send(count, names)
-        return Cost(rate, (cpu_seconds([self.pid]) - before) * 1000 / count)
+        return Cost(rate, (cpu_seconds(self.pids) - before) * 1000 / count)
 
 
 def send_request(domain: str) -> tuple[str, str, str]:
@@ -105,7 +106,7 @@ async def _first_attempts(run: Run, house: House, key: str, domain: str, port: i
 
 async def _race(run: Run, house: House, key: str, port: int, names: Sequence[str]) -> None:
     async with AsyncExitStack() as stack:
-        contenders = [Contender(OURS, house.pid, partial(_send, house, key))]
+        contenders = [Contender(OURS, [house.pid], partial(_send, house, key))]
         if problem := missing():
             run.record(Note(GROUP, f"no comparison with Postfix: {problem}"))
         else:
@@ -123,7 +124,8 @@ async def _race(run: Run, house: House, key: str, port: int, names: Sequence[str
 def _record(run: Run, name: str, who: Contender, costs: Sequence[Cost], goal: Goal | None) -> None:
     rates = Spread.of([cost.messages_per_second for cost in costs])
     used = Spread.of([cost.cpu_seconds_per_1000 for cost in costs])
-    run.record(Figure(GROUP, name, "messages/s", rates, who.name, goal, used, memory_bytes(tree(who.pid)) / MIB))
+    memory = memory_bytes(set().union(*(tree(pid) for pid in who.pids))) / MIB
+    run.record(Figure(GROUP, name, "messages/s", rates, who.name, goal, used, memory))
 
 
 async def _send(house: House, key: str, count: int, names: Sequence[str]) -> float:
@@ -137,14 +139,15 @@ async def _send(house: House, key: str, count: int, names: Sequence[str]) -> flo
 
 async def _postfix(run: Run, stack: AsyncExitStack, file: Path, port: int, names: Sequence[str]) -> Contender:
     """A Postfix that sends to the same sink; with OpenDKIM if that is here."""
-    milter = ""
-    if run.needs(GROUP, "opendkim", "Debian: apt-get install opendkim"):
-        milter = f"smtpd_milters = inet:127.0.0.1:{await stack.enter_async_context(signing_milter())}\n"
+    milter, pids = "", []
+    if run.needs(GROUP, *PROGRAMS[0]):
+        milter, pid = await stack.enter_async_context(signing_milter())
+        pids.append(pid)
     transports = {name: f"smtp:[{host_of(number)}]:{port}" for number, name in enumerate(names)}
     server = await stack.enter_async_context(run_postfix(transports, milter))
     return Contender(
         "Postfix + OpenDKIM" if milter else "Postfix, not signing",
-        master_of(server),
+        [master_of(server), *pids],
         partial(_send_by_postfix, server, file),
     )
 

@@ -6,15 +6,15 @@ from functools import partial
 
 from tests.bench import loads, mail
 from tests.bench.figures import Figure, Goal, Run, at_least, at_most, in_turns, one
-from tests.bench.house import House, furnished
+from tests.bench.house import House, serving
 from tests.bench.machine import Spread
-from tests.bench.seed import add_mail, owner_of
+from tests.bench.stores import Fill, filled
 from tests.support.dns_server import DnsServerThread
 
 GROUP = "reads"
 CLIENTS = 16
 SMALL = 1_000
-SMALL_INBOX, LARGE_INBOX = (f"{name}@{mail.DOMAIN}" for name in ("small", "large"))
+SMALL_INBOX, LARGE_INBOX = "box0@tenant0.bench", "box1@tenant0.bench"
 LIST = "/api/v1/emails?page=1&limit=20"
 THREADS = "/api/v1/threads?limit=100"
 #: pages at each end of the walk over the threads that are timed.
@@ -24,12 +24,10 @@ WALK_PAGES = 20
 async def run(run: Run) -> None:
     """Every figure of this file."""
     large = run.pick(50_000, 1_000_000)
+    fill = Fill(f"inbox-{large}", 1, 2, [(1, SMALL), (1, large)], mail.SIZE)
     with DnsServerThread({}) as dns:
-        async with furnished(dns.nameserver) as house:
+        async with filled(run, fill) as directory, serving(directory, dns.nameserver) as house:
             keys = {address: await house.key(address) for address in (SMALL_INBOX, LARGE_INBOX)}
-            async with house.sql() as connection:
-                for address, count in ((SMALL_INBOX, SMALL), (LARGE_INBOX, large)):
-                    await add_mail(connection, [await owner_of(connection, address)], count, text_bytes=mail.SIZE)
             inboxes = {f"inbox of {SMALL:,}": keys[SMALL_INBOX], f"inbox of {large:,}": keys[LARGE_INBOX]}
             await _pages(run, house, inboxes)
             await _deep(run, house, keys[LARGE_INBOX])

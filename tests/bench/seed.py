@@ -1,4 +1,4 @@
-"""A store with much in it: rows copied straight into the tables, as many a second as PostgreSQL takes.
+"""A store with much in it: rows made by PostgreSQL itself, as many a second as it writes.
 
 The texts of the mail are those of ``tests.bench.mail``; its raw bytes are left out where nobody reads them, because a
 million times 5 KB would measure the patience of the reader. Ids and times lie in the past, one after the other.
@@ -7,7 +7,8 @@ million times 5 KB would measure the patience of the reader. Ids and times lie i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import secrets
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -25,16 +26,15 @@ AGE = timedelta(days=365)
 THREAD_EMAILS = 4
 #: of these one is unread.
 UNREAD_OF = 10
+#: emails of one statement: often enough for progress to be seen.
+CHUNK = 200_000
+#: seconds that one statement may take.
+PATIENCE = 3600
 
 MESSAGES = (
     "id raw raw_sha256 raw_size trace rfc_message_id in_reply_to reference_ids subject from_address from_name"
     " envelope_from to_addresses cc_addresses bcc_addresses reply_to body_text body_html attachments authentication"
     " received_at"
-)
-EMAILS = "id organisation_id domain_id inbox_id message_id thread_id direction is_read is_archived size created_at"
-THREADS = (
-    "id organisation_id domain_id inbox_id subject snippet first_message_at last_message_at last_direction"
-    " last_email_id message_count has_attachments"
 )
 DELIVERIES = (
     "id organisation_id domain_id inbox_id message_id kind envelope_from recipient destination state next_attempt_at"
@@ -42,11 +42,54 @@ DELIVERIES = (
 )
 
 OWNER = "SELECT organisation_id, domain_id, id FROM inboxes WHERE address = $1 AND removed_at IS NULL"
+
+#: emails are numbered from 0 on and dealt out to the owners one after the other; email n has its moment, and an id of
+#: that moment (UUIDv7) that ends in n. ``salt`` keeps what two calls make apart. Inlined by the planner.
+NUMBERING = """
+CREATE TEMP TABLE bench_owners (number bigint, organisation_id uuid, domain_id uuid, inbox_id uuid);
+CREATE FUNCTION pg_temp.moment(n bigint) RETURNS timestamptz LANGUAGE sql IMMUTABLE
+    RETURN to_timestamp({start!r} + n * {step!r});
+CREATE FUNCTION pg_temp.id_of(kind text, n bigint) RETURNS uuid LANGUAGE sql IMMUTABLE
+    RETURN (lpad(to_hex((({start!r} + n * {step!r}) * 1000)::bigint), 12, '0') || '7{salt}8' || kind
+            || lpad(to_hex(n), 14, '0'))::uuid;
+"""
+FORGET_NUMBERING = """
+DROP TABLE bench_owners;
+DROP FUNCTION pg_temp.moment, pg_temp.id_of
+"""
+#: $1 first number, $2 last; $3 how many owners; $4 emails of a thread.
+ADD_EMAILS = f"""
+INSERT INTO emails (id, organisation_id, domain_id, inbox_id, message_id, thread_id, direction, is_read, is_archived,
+                    size, created_at)
+SELECT pg_temp.id_of('e', n), o.organisation_id, o.domain_id, o.inbox_id, pg_temp.id_of('e', n),
+       pg_temp.id_of('d', n / ($4 * $3) * ($4 * $3) + n % $3), 'inbound', n % {UNREAD_OF} <> 0, false, {mail.SIZE},
+       pg_temp.moment(n)
+FROM generate_series($1::bigint, $2::bigint) n JOIN bench_owners o ON o.number = n % $3::bigint
+"""
+#: a thread has the number of its first email; $5 how many emails there are in all.
+ADD_THREADS = """
+INSERT INTO threads (id, organisation_id, domain_id, inbox_id, subject, snippet, first_message_at, last_message_at,
+                     last_direction, last_email_id, message_count, has_attachments)
+SELECT pg_temp.id_of('d', n), o.organisation_id, o.domain_id, o.inbox_id, 'Bench ' || n, 'words',
+       pg_temp.moment(n), pg_temp.moment(n + (emails - 1) * $3), 'inbound', pg_temp.id_of('e', n + (emails - 1) * $3),
+       emails, false
+FROM (SELECT n, least($4, 1 + ($5 - 1 - n) / $3) AS emails
+      FROM generate_series($1::bigint, $2::bigint) n WHERE n / $3::bigint % $4::bigint = 0) first
+JOIN bench_owners o ON o.number = n % $3
+"""
+#: $3 digest, $4 text, $5 HTML, $6 authentication.
+ADD_MESSAGES = f"""
+INSERT INTO messages ({MESSAGES.replace(" ", ", ")})
+SELECT pg_temp.id_of('e', n), '', $3, {mail.SIZE}, '', '<' || n || '@{mail.SENDER_DOMAIN}>', NULL, '{{}}',
+       'Bench ' || n, '{mail.SENDER}', 'News', '{mail.SENDER}', '{{{mail.RECIPIENT}}}', '{{}}', '{{}}', '{{}}', $4, $5,
+       '[]', $6, pg_temp.moment(n)
+FROM generate_series($1::bigint, $2::bigint) n
+"""
 COUNTS = """
-    UPDATE inbox_usage u SET used_bytes = s.size, read = s.read, unread = s.unread, inbound_unread = s.unread
-    FROM (SELECT inbox_id, sum(size) AS size, count(*) FILTER (WHERE is_read) AS read,
-                 count(*) FILTER (WHERE NOT is_read) AS unread FROM emails GROUP BY inbox_id) s
-    WHERE u.inbox_id = s.inbox_id
+UPDATE inbox_usage u SET used_bytes = s.size, read = s.read, unread = s.unread, inbound_unread = s.unread
+FROM (SELECT inbox_id, sum(size) AS size, count(*) FILTER (WHERE is_read) AS read,
+             count(*) FILTER (WHERE NOT is_read) AS unread FROM emails GROUP BY inbox_id) s
+WHERE u.inbox_id = s.inbox_id
 """
 
 
@@ -91,68 +134,39 @@ async def add_owners(connection: asyncpg.Connection, domains: int, inboxes: int)
     return owners
 
 
-async def add_mail(connection: asyncpg.Connection, owners: Sequence[Owner], count: int, *, text_bytes: int) -> None:
-    """``count`` received emails, dealt out to ``owners`` one after the other, in threads; and the kept counts."""
-    step = (AGE - timedelta(days=1)) / count
-    start = datetime.now(UTC) - AGE
-    moments = [start + number * step for number in range(count)]
-    ids = [id_at(moment) for moment in moments]
-    threads = [id_at(moment) for moment in moments[:: THREAD_EMAILS * len(owners)] for _ in owners]
-    await connection.copy_records_to_table(
-        "messages", columns=MESSAGES.split(), records=_messages(ids, moments, text_bytes), timeout=3600
-    )
-    await connection.copy_records_to_table(
-        "threads", columns=THREADS.split(), records=_threads(owners, threads, ids, moments), timeout=3600
-    )
-    await connection.copy_records_to_table(
-        "emails", columns=EMAILS.split(), records=_emails(owners, threads, ids, moments), timeout=3600
-    )
-    await connection.execute(COUNTS, timeout=3600)
-    await connection.execute("VACUUM ANALYZE", timeout=3600)
+async def add_mail(
+    connection: asyncpg.Connection,
+    owners: Sequence[Owner],
+    count: int,
+    *,
+    text_bytes: int,
+    progress: Callable[[int], None] = lambda _done: None,
+) -> None:
+    """``count`` received emails, dealt out to ``owners`` one after the other, in threads; and the kept counts.
 
-
-def _messages(ids: Sequence[UUID], moments: Sequence[datetime], text_bytes: int) -> Iterator[tuple[Any, ...]]:
-    text, html = mail.texts(text_bytes)
-    authentication, digest = json.dumps(AUTHENTICATION), bytes(32)
-    for number, (one, moment) in enumerate(zip(ids, moments, strict=True)):
-        yield (
-            *(one, b"", digest, mail.SIZE, b"", f"<{number}@{mail.SENDER_DOMAIN}>", None, [], f"Bench {number}"),
-            *(mail.SENDER, "News", mail.SENDER, [mail.RECIPIENT], [], [], [], text, html, "[]", authentication, moment),
-        )
+    ``progress`` hears how many there are so far.
+    """
+    start = (datetime.now(UTC) - AGE).timestamp()
+    step = (AGE - timedelta(days=1)).total_seconds() / count
+    await connection.execute(NUMBERING.format(start=start, step=step, salt=secrets.token_hex(2)[:3]))
+    numbered = ((number, one.organisation_id, one.domain_id, one.inbox_id) for number, one in enumerate(owners))
+    await connection.copy_records_to_table("bench_owners", records=numbered, timeout=PATIENCE)
+    await connection.execute("ANALYZE bench_owners")
+    dealt, words = (len(owners), THREAD_EMAILS), (bytes(32), *mail.texts(text_bytes), json.dumps(AUTHENTICATION))
+    for first in range(0, count, CHUNK):
+        some = first, min(first + CHUNK, count) - 1
+        await connection.execute(ADD_MESSAGES, *some, *words, timeout=PATIENCE)
+        await connection.execute(ADD_EMAILS, *some, *dealt, timeout=PATIENCE)
+        await connection.execute(ADD_THREADS, *some, *dealt, count, timeout=PATIENCE)
+        progress(some[1] + 1)
+    await connection.execute(FORGET_NUMBERING)
+    await connection.execute(COUNTS, timeout=PATIENCE)
+    await connection.execute("VACUUM ANALYZE", timeout=PATIENCE)
 
 
 def _home(owners: Sequence[Owner], number: int) -> tuple[UUID, UUID, UUID]:
     owner = owners[number % len(owners)]
     return owner.organisation_id, owner.domain_id, owner.inbox_id
-
-
-def _thread_of(owners: Sequence[Owner], number: int) -> int:
-    """Which thread the email ``number`` is in: ``THREAD_EMAILS`` rounds of dealing make a thread for each owner."""
-    return number // (THREAD_EMAILS * len(owners)) * len(owners) + number % len(owners)
-
-
-def _emails(
-    owners: Sequence[Owner], threads: Sequence[UUID], ids: Sequence[UUID], moments: Sequence[datetime]
-) -> Iterator[tuple[Any, ...]]:
-    for number, (one, moment) in enumerate(zip(ids, moments, strict=True)):
-        thread = threads[_thread_of(owners, number)]
-        read = number % UNREAD_OF != 0
-        yield (one, *_home(owners, number), one, thread, "inbound", read, False, mail.SIZE, moment)
-
-
-def _threads(
-    owners: Sequence[Owner], threads: Sequence[UUID], ids: Sequence[UUID], moments: Sequence[datetime]
-) -> Iterator[tuple[Any, ...]]:
-    for number, thread in enumerate(threads):
-        first = number // len(owners) * THREAD_EMAILS * len(owners) + number % len(owners)
-        members = range(first, min(len(ids), first + THREAD_EMAILS * len(owners)), len(owners))
-        if not members:
-            return
-        last = members[-1]
-        yield (
-            *(thread, *_home(owners, number), f"Bench {first}", "words", moments[first], moments[last]),
-            *("inbound", ids[last], len(members), False),
-        )
 
 
 async def add_queue(
@@ -170,7 +184,7 @@ async def add_queue(
     sha256, now = bytes(32), datetime.now(UTC)
     fields: tuple[Any, ...] = ("Bench", mail.RECIPIENT, "", mail.RECIPIENT, [], [], [], [], None, None, "[]", None, now)
     messages: Iterator[tuple[Any, ...]] = ((one, raw, sha256, len(raw), b"", None, None, [], *fields) for one in ids)
-    await connection.copy_records_to_table("messages", columns=MESSAGES.split(), records=messages, timeout=3600)
+    await connection.copy_records_to_table("messages", columns=MESSAGES.split(), records=messages, timeout=PATIENCE)
     deliveries = (
         (
             *(one, *_home(owners, number), one, "send", mail.RECIPIENT),
@@ -179,5 +193,7 @@ async def add_queue(
         )
         for number, one in enumerate(ids)
     )
-    await connection.copy_records_to_table("deliveries", columns=DELIVERIES.split(), records=deliveries, timeout=3600)
-    await connection.execute("ANALYZE", timeout=3600)
+    await connection.copy_records_to_table(
+        "deliveries", columns=DELIVERIES.split(), records=deliveries, timeout=PATIENCE
+    )
+    await connection.execute("ANALYZE", timeout=PATIENCE)

@@ -30,9 +30,11 @@ class DnsServer(ServedZone):
     """See the module's text. ``address`` is (host, port) once started; ``set``, ``fault``, ``asked`` … are those of
     ``ServedZone``."""
 
-    def __init__(self, zone: Zone | None = None, *, authenticated: bool = False, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self, zone: Zone | None = None, *, authenticated: bool = False, host: str = "127.0.0.1", port: int = 0
+    ) -> None:
         super().__init__(zone, authenticated=authenticated)
-        self.address = (host, 0)
+        self.address = (host, port)
         #: where each datagram came from.
         self.peers: list[tuple[str, int]] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -77,10 +79,10 @@ class DnsServer(ServedZone):
             writer.close()
 
     async def start(self) -> None:
-        """Open both sockets on one free port."""
-        loop, host = asyncio.get_running_loop(), self.address[0]
+        """Open both sockets on one port, a free one unless it was named."""
+        loop, (host, wanted) = asyncio.get_running_loop(), self.address
         for _ in range(20):
-            tcp = await asyncio.start_server(self._accept, host, 0)
+            tcp = await asyncio.start_server(self._accept, host, wanted)
             port = tcp.sockets[0].getsockname()[1]
             try:
                 udp, _protocol = await loop.create_datagram_endpoint(lambda: _Udp(self), (host, port))
@@ -127,8 +129,10 @@ class DnsServerThread:
     ``with DnsServerThread(zone) as dns: dns.address``. ``asked``, ``ttl``, ``authenticated`` … are at ``server``.
     """
 
-    def __init__(self, zone: Zone | None = None, *, authenticated: bool = False, host: str = "127.0.0.1") -> None:
-        self.server = DnsServer(zone, authenticated=authenticated, host=host)
+    def __init__(
+        self, zone: Zone | None = None, *, authenticated: bool = False, host: str = "127.0.0.1", port: int = 0
+    ) -> None:
+        self.server = DnsServer(zone, authenticated=authenticated, host=host, port=port)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="dns-server", daemon=True)
 

@@ -10,7 +10,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -90,10 +90,13 @@ class Postfix:
 
 
 @asynccontextmanager
-async def run_postfix(transports: dict[str, str], extra: str = "") -> AsyncIterator[Postfix]:
+async def run_postfix(
+    transports: dict[str, str], extra: str = "", *, services: str = "", launcher: Sequence[str] = ()
+) -> AsyncIterator[Postfix]:
     """Postfix that carries mail by ``transports``: domain to ``smtp:[127.0.0.1]:port`` or ``discard:``.
 
-    ``extra``: further lines of main.cf.
+    ``extra``: further lines of main.cf; ``services``: of master.cf. ``launcher`` stands before the command that starts
+    it, as nice(1) would.
     """
     # Its daemons run under an account of their own, which has to reach the folder.
     home, port = Path(tempfile.mkdtemp(prefix="clawmail-postfix-")), _free_port()
@@ -103,9 +106,9 @@ async def run_postfix(transports: dict[str, str], extra: str = "") -> AsyncItera
     shutil.chown(home / "data", "postfix", "postfix")
     table = ", ".join(f"{{ {domain} = {transport} }}" for domain, transport in transports.items())
     (home / "config" / "main.cf").write_text(SETTINGS.format(home=home, transports=table) + extra)
-    (home / "config" / "master.cf").write_text(SERVICES.format(port=port))
+    (home / "config" / "master.cf").write_text(SERVICES.format(port=port) + services)
     running = Postfix(home, port)
-    await _postfix(home, "start")
+    await _postfix(home, "start", launcher)
     try:
         await _answers(port)
         yield running
@@ -114,9 +117,10 @@ async def run_postfix(transports: dict[str, str], extra: str = "") -> AsyncItera
         shutil.rmtree(home, ignore_errors=True)
 
 
-async def _postfix(home: Path, what: str) -> None:
+async def _postfix(home: Path, what: str, launcher: Sequence[str] = ()) -> None:
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C"}
     process = await asyncio.create_subprocess_exec(
+        *launcher,
         "postfix",
         "-c",
         str(home / "config"),
