@@ -29,6 +29,7 @@ from clawmail.core.domains import Domains
 from clawmail.core.downloads import Downloads
 from clawmail.core.forwards import Forwarder
 from clawmail.core.health import Health
+from clawmail.core.house_limits import HouseCounts, HouseLimiter
 from clawmail.core.idempotency import OnceOnly
 from clawmail.core.inboxes import Inboxes
 from clawmail.core.journal import Journal
@@ -263,10 +264,11 @@ def _services(
     once_only = OnceOnly(db)
     cursors = Cursors(keyring.signing_key("cursor"))
     inboxes = Inboxes(db, access=access, changed=changed, settings=settings.inbox)
+    house_limiter = HouseLimiter(HouseCounts(db))
     services = Services(
         settings=settings,
         access=access,
-        limits=Limits(settings.limits),
+        limits=Limits(settings.limits, house_limiter),
         domains=domains,
         inboxes=inboxes,
         rules=Rules(db, changed=changed),
@@ -283,6 +285,7 @@ def _services(
         Chore("promote DKIM keys", LOOK_FOR_KEYS_SECONDS, lambda: dkim_keys.promote_waiting_keys(clock())),
         Chore("forget registrations", FORGET_SECONDS, lambda: domains.forget_expired(clock())),
         Chore("forget answers", FORGET_SECONDS, lambda: once_only.forget_old(clock())),
+        Chore("forget counts", FORGET_SECONDS, house_limiter.forget),
         Chore("forget creation keys", FORGET_SECONDS, lambda: inboxes.forget_creation_keys(clock())),
         *_retention_chores(settings, db, clock),
     ]

@@ -194,7 +194,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Rate limits of the API; ``enabled = false`` also switches off what paces SMTP strangers."""
 
     enabled: Annotated[bool, _about("false: no rate limits at all")] = True
-    storage_url: Annotated[str, _about('redis:// or valkey:// address shared by several processes. "": memory')] = ""
+    storage_url: Annotated[str, _about('redis:// or valkey:// address that counts each request. "": PostgreSQL')] = ""
     inbox_scope: Annotated[
         Literal["ip", "email"], _about("Inbox routes are counted per client address or per inbox")
     ] = "ip"

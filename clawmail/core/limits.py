@@ -1,8 +1,9 @@
 """How often a caller may: the API's rate limits, counted with the ``limits`` library in memory or in Redis/Valkey.
 
-Windows are fixed: the first request opens one, and the count starts anew when it ends. Counts in memory belong to one
-process, so with several workers each allows the whole figure; a ``storage_url`` makes them share. When that store does
-not answer, this process counts for itself until it does: a limiter must not take the mail down with it.
+Windows are fixed: the first request opens one, and the count starts anew when it ends. Counts in memory are added up
+with those of other processes by way of PostgreSQL (``house_limits``); a ``storage_url`` makes them share each count at
+once. When that store does not answer, this process counts in memory until it does: a limiter must not take the mail
+down with it.
 """
 
 from __future__ import annotations
@@ -119,10 +120,18 @@ class BoundedMemory(Storage):
         self._counts.pop(key, None)
 
 
+class MemoryLimiter(FixedWindowRateLimiter):
+    """Counts of this process alone."""
+
+    async def close(self) -> None:
+        """Nobody else wants to know them."""
+
+
 class Limits:
     """All limits of the API."""
 
-    def __init__(self, settings: LimitSettings) -> None:
+    def __init__(self, settings: LimitSettings, memory: MemoryLimiter | None = None) -> None:
+        """``memory``: counts where no ``storage_url`` is set or its store is away; None: this process for itself."""
         self.enabled = settings.enabled
         self._by_inbox = settings.inbox_scope == "email"
         self._items: dict[LimitName, RateLimitItem] = {
@@ -132,13 +141,14 @@ class Limits:
             "read": _per_hour(settings.inbox_read_per_hour, "read"),
             "send": _per_hour(settings.inbox_send_per_hour, "send"),
         }
-        self._memory = FixedWindowRateLimiter(BoundedMemory())
+        self._memory = memory or MemoryLimiter(BoundedMemory())
         self._storage = _shared_storage(settings.storage_url) if settings.storage_url else None
         self._shared = FixedWindowRateLimiter(self._storage) if self._storage is not None else None
         self._shared_again_at = 0.0
 
     async def close(self) -> None:
-        """Closes the connections to the shared store."""
+        """Tells the other processes what they do not know yet, and closes the connections to the shared store."""
+        await self._memory.close()
         if self._storage is not None:
             bridge: Any = self._storage.bridge  # of the redis-py kind, which the annotation does not say
             await bridge.get_connection().aclose()

@@ -1,5 +1,5 @@
 -- name: tables
--- Every table of ours with its columns in order, and the tables its foreign keys need to be filled before it.
+-- Every table of ours that is kept, with its columns in order, and the tables its foreign keys need to be filled before it.
 SELECT c.relname AS name,
        ARRAY(SELECT a.attname::text FROM pg_attribute a
              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
@@ -7,7 +7,8 @@ SELECT c.relname AS name,
        ARRAY(SELECT DISTINCT needed.relname::text FROM pg_constraint k JOIN pg_class needed ON needed.oid = k.confrelid
              WHERE k.conrelid = c.oid AND k.contype = 'f' AND needed.oid <> c.oid) AS needs
 FROM pg_class c
-WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND c.relname <> 'schema_migrations'
+WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND c.relpersistence = 'p'
+  AND c.relname <> 'schema_migrations'
 ORDER BY c.relname;
 
 -- name: migrations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import smtplib
+import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -13,8 +14,10 @@ from typing import Any
 
 import asyncpg
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.flow.test_two_daemons import furnish
+from tests.support.certificates import make_host
 from tests.support.daemon import Daemon, free_port, running_daemon, start_daemon
 from tests.support.dns_server import DnsServerThread
 from tests.support.smtp_sink import SmtpSink
@@ -168,3 +171,65 @@ async def test_the_work_of_a_killed_node_is_taken_over_within_its_lease(
     connection = await asyncpg.connect(database_url)
     assert await connection.fetchval("SELECT state FROM deliveries") == "delivered"
     await connection.close()
+
+
+async def test_limits_are_those_of_the_house(database_url: str, dns: DnsServerThread) -> None:
+    """Five sends an hour are five, wherever they are asked for, and one that is started again does not forget."""
+    limits = {"enabled": True, "inbox_send_per_hour": 5, "domain_registration_per_hour": 10}
+    made = settings(database_url, dns, 1, limits=limits)
+    async with running_daemon(made) as one:
+        house = await furnish(one, dns, DOMAIN, "127.0.0.1")
+        async with running_daemon(made) as two:
+            asked = [await send(daemon, house.key) for _ in range(4) for daemon in (one, two)]
+            assert asked == [(201, str(left)) for left in (4, 3, 2, 1, 0)] + [(429, "0")] * 3
+            async with one.request("POST", "/api/v1/domains/register", json_body={"domain": "x.example"}) as answer:
+                left = int(answer.headers["RateLimit-Remaining"])
+            async with two.request("POST", "/api/v1/domains/register", json_body={"domain": "y.example"}) as answer:
+                assert int(answer.headers["RateLimit-Remaining"]) == left - 1
+    async with running_daemon(made) as three:
+        assert await send(three, house.key) == (429, "0")
+
+
+async def send(daemon: Daemon, key: str) -> tuple[int, str]:
+    """The status of a send, and how many the server says are left."""
+    mail = {"to": "someone@far.test", "subject": "x", "text": "x"}
+    async with daemon.request("POST", "/api/v1/emails/send", key=key, json_body=mail) as response:
+        return response.status, response.headers["RateLimit-Remaining"]
+
+
+async def test_a_renewed_certificate_is_served_by_all_workers(
+    database_url: str, dns: DnsServerThread, tmp_path: Path
+) -> None:
+    """Which of the processes answers a connection is the kernel's choice: forty of them meet both."""
+    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+
+    def renew() -> bytes:
+        identity = make_host(f"mx.{DOMAIN}")
+        private = identity.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        key.write_bytes(private)
+        chain.write_bytes(identity.pem)
+        return identity.der
+
+    old = renew()
+    smtp = {"listen": [f"127.0.0.1:{free_port()}"], "tls_cert": str(chain), "tls_key": str(key)}
+    api = {"listen": [f"127.0.0.1:{free_port()}"]}
+    made = settings(database_url, dns, 1, server={"workers": 2}, smtp=smtp, api=api)
+    async with running_daemon(made) as daemon:
+        await daemon.logged("worker ready")
+        assert {await asyncio.to_thread(shown, daemon) for _ in range(40)} == {old}
+        new = renew()
+        async with asyncio.timeout(30):
+            while {await asyncio.to_thread(shown, daemon) for _ in range(40)} != {new}:
+                await asyncio.sleep(0.1)
+
+
+def shown(daemon: Daemon) -> bytes:
+    """The certificate that STARTTLS shows now."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with smtplib.SMTP(*daemon.smtp, timeout=20) as client:
+        client.starttls(context=context)
+        assert isinstance(client.sock, ssl.SSLSocket)
+        certificate = client.sock.getpeercert(binary_form=True)
+        assert certificate is not None
+        return certificate
