@@ -19,8 +19,12 @@ async def append(conn: Connection, events: Sequence[Event]) -> None:
     """Writes ``events`` in the transaction of the facts they tell of."""
     if not events:
         return
-    await conn.execute(
-        _sql.append,
+    await conn.execute(_sql.append, *event_columns(events))
+
+
+def event_columns(events: Sequence[Event]) -> tuple[list[object], ...]:
+    """The events as columns of a statement."""
+    return (
         [e.id for e in events],
         [e.organisation_id for e in events],
         [e.domain_id for e in events],

@@ -14,45 +14,101 @@ FROM unnest($1::uuid[], $2::uuid[]) AS wanted (inbox_id, message_key)
 JOIN emails e ON e.inbox_id = wanted.inbox_id AND e.message_key = wanted.message_key;
 
 -- name: insert_message
--- One message: its bytes and what was read out of them.
+-- One message ahead of its batch: its bytes and what was read out of them. Lists come as text, see `file`.
 INSERT INTO messages (id, raw, raw_sha256, raw_size, trace, rfc_message_id, in_reply_to, reference_ids, subject,
                       from_address, from_name, envelope_from, sender_warning, to_addresses, cc_addresses, bcc_addresses,
                       reply_to, body_text, body_html, attachments, authentication, received_at, notes)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23);
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::text[], $9, $10, $11, $12, $13, $14::text::text[], $15::text::text[],
+        $16::text::text[], $17::text::text[], $18, $19, $20, $21, $22, $23::text::text[]);
 
 -- name: take_back_messages
 -- Messages whose postings were refused after their bytes were written, in the same transaction.
 DELETE FROM messages WHERE id = ANY ($1::uuid[]);
 
 -- name: file
--- What a batch adds to its inboxes, in one statement: the emails, the threads they open, the kept counts.
-WITH filed AS (
+-- What a batch writes, in one statement: the messages ($1 to $23), their emails ($24 to $34), what is added to threads
+-- ($35 to $46), the events ($47 to $56), the kept counts ($57 to $63). Lists come as text, because lists of different
+-- lengths make no array. Returns whether it was done: an inbox that is gone, or one of those in $64 that has no room,
+-- leaves everything undone. The inboxes are locked in one order, so that no two batches wait for each other in a ring.
+-- A thread that was deleted since it was looked up is there again. It shows the newest email, which need not be one of
+-- these: two processes may file into one thread in the other order than they received, and mail that is imported has
+-- its old place.
+WITH locked AS (
+    SELECT u.inbox_id
+    FROM unnest($57::uuid[], $58::bigint[]) AS added (inbox_id, bytes)
+    JOIN inbox_usage u ON u.inbox_id = added.inbox_id
+    JOIN inboxes i ON i.id = u.inbox_id
+    WHERE i.removed_at IS NULL
+      AND (added.inbox_id <> ALL ($64::uuid[]) OR u.used_bytes + added.bytes <= i.storage_quota_bytes)
+    ORDER BY u.inbox_id
+    FOR UPDATE OF u
+), room AS (
+    SELECT count(*) = cardinality($57::uuid[]) AS enough FROM locked
+), written AS (
+    INSERT INTO messages (id, raw, raw_sha256, raw_size, trace, rfc_message_id, in_reply_to, reference_ids, subject,
+                          from_address, from_name, envelope_from, sender_warning, to_addresses, cc_addresses,
+                          bcc_addresses, reply_to, body_text, body_html, attachments, authentication, received_at,
+                          notes)
+    SELECT id, raw, raw_sha256, raw_size, trace, rfc_message_id, in_reply_to, reference_ids::text[], subject,
+           from_address, from_name, envelope_from, sender_warning, to_addresses::text[], cc_addresses::text[],
+           bcc_addresses::text[], reply_to::text[], body_text, body_html, attachments, authentication, received_at,
+           notes::text[]
+    FROM unnest($1::uuid[], $2::bytea[], $3::bytea[], $4::integer[], $5::bytea[], $6::text[], $7::text[], $8::text[],
+                $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[],
+                $17::text[], $18::text[], $19::text[], $20::json[], $21::json[], $22::timestamptz[], $23::text[])
+         AS new (id, raw, raw_sha256, raw_size, trace, rfc_message_id, in_reply_to, reference_ids, subject,
+                 from_address, from_name, envelope_from, sender_warning, to_addresses, cc_addresses, bcc_addresses,
+                 reply_to, body_text, body_html, attachments, authentication, received_at, notes)
+    WHERE (SELECT enough FROM room)
+), filed AS (
     INSERT INTO emails (id, organisation_id, domain_id, inbox_id, message_id, thread_id, direction, is_read,
                         is_archived, size, message_key, created_at)
     SELECT id, organisation_id, domain_id, inbox_id, message_id, thread_id, direction, is_read, false, size,
            message_key, created_at
-    FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[], $8::boolean[],
-                $9::integer[], $10::uuid[], $11::timestamptz[])
+    FROM unnest($24::uuid[], $25::uuid[], $26::uuid[], $27::uuid[], $28::uuid[], $29::uuid[], $30::text[],
+                $31::boolean[], $32::integer[], $33::uuid[], $34::timestamptz[])
          AS new (id, organisation_id, domain_id, inbox_id, message_id, thread_id, direction, is_read, size,
                  message_key, created_at)
-), opened AS (
-    INSERT INTO threads (id, organisation_id, domain_id, inbox_id, subject, snippet, first_message_at,
-                         last_message_at, last_direction, last_email_id, message_count, has_attachments)
-    SELECT id, organisation_id, domain_id, inbox_id, subject, snippet, at, at, direction, email_id, 1, has_attachments
-    FROM unnest($12::uuid[], $13::uuid[], $14::uuid[], $15::uuid[], $16::text[], $17::text[], $18::timestamptz[],
-                $19::text[], $20::uuid[], $21::boolean[])
-         AS new (id, organisation_id, domain_id, inbox_id, subject, snippet, at, direction, email_id, has_attachments)
+    WHERE (SELECT enough FROM room)
+), threaded AS (
+    INSERT INTO threads AS t (id, organisation_id, domain_id, inbox_id, subject, snippet, first_message_at,
+                              last_message_at, last_direction, last_email_id, message_count, has_attachments)
+    SELECT id, organisation_id, domain_id, inbox_id, subject, snippet, first_at, last_at, direction, email_id, emails,
+           has_attachments
+    FROM unnest($35::uuid[], $36::uuid[], $37::uuid[], $38::uuid[], $39::text[], $40::text[], $41::timestamptz[],
+                $42::timestamptz[], $43::text[], $44::uuid[], $45::integer[], $46::boolean[])
+         AS new (id, organisation_id, domain_id, inbox_id, subject, snippet, first_at, last_at, direction, email_id,
+                 emails, has_attachments)
+    WHERE (SELECT enough FROM room)
+    ON CONFLICT (id) DO UPDATE
+    SET snippet = CASE WHEN excluded.last_email_id > t.last_email_id THEN excluded.snippet ELSE t.snippet END,
+        last_message_at = CASE WHEN excluded.last_email_id > t.last_email_id
+                               THEN excluded.last_message_at ELSE t.last_message_at END,
+        last_direction = CASE WHEN excluded.last_email_id > t.last_email_id
+                              THEN excluded.last_direction ELSE t.last_direction END,
+        last_email_id = greatest(t.last_email_id, excluded.last_email_id),
+        first_message_at = least(t.first_message_at, excluded.first_message_at),
+        message_count = t.message_count + excluded.message_count,
+        has_attachments = t.has_attachments OR excluded.has_attachments
+), told AS (
+    INSERT INTO events (id, organisation_id, domain_id, inbox_id, email_id, delivery_id, type, recipient, detail, at)
+    SELECT *
+    FROM unnest($47::uuid[], $48::uuid[], $49::uuid[], $50::uuid[], $51::uuid[], $52::uuid[], $53::text[], $54::text[],
+                $55::jsonb[], $56::timestamptz[])
+    WHERE (SELECT enough FROM room)
+), counted AS (
+    UPDATE inbox_usage u
+    SET used_bytes = u.used_bytes + d.bytes,
+        unread = u.unread + d.unread,
+        read = u.read + d.read,
+        archived_unread = u.archived_unread + d.archived_unread,
+        archived_read = u.archived_read + d.archived_read,
+        inbound_unread = u.inbound_unread + d.inbound_unread
+    FROM unnest($57::uuid[], $58::bigint[], $59::bigint[], $60::bigint[], $61::bigint[], $62::bigint[], $63::bigint[])
+         AS d (inbox_id, bytes, unread, read, archived_unread, archived_read, inbound_unread)
+    WHERE u.inbox_id = d.inbox_id AND (SELECT enough FROM room)
 )
-UPDATE inbox_usage u
-SET used_bytes = u.used_bytes + d.bytes,
-    unread = u.unread + d.unread,
-    read = u.read + d.read,
-    archived_unread = u.archived_unread + d.archived_unread,
-    archived_read = u.archived_read + d.archived_read,
-    inbound_unread = u.inbound_unread + d.inbound_unread
-FROM unnest($22::uuid[], $23::bigint[], $24::bigint[], $25::bigint[], $26::bigint[], $27::bigint[], $28::bigint[])
-     AS d (inbox_id, bytes, unread, read, archived_unread, archived_read, inbound_unread)
-WHERE u.inbox_id = d.inbox_id;
+SELECT enough FROM room;
 
 -- name: is_running
 -- Whether the transaction of a server process is still under way: its commit may yet come. $1 its id
@@ -61,25 +117,6 @@ SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1 AND backend_xid IS NO
 -- name: is_stored
 -- Whether a message is there, and so all that was written with it.
 SELECT EXISTS (SELECT FROM messages WHERE id = $1);
-
--- name: extend_thread
--- A thread gets one more email. It shows the newest one, which this need not be: two processes may file into one thread
--- in the other order than they received, and mail that is imported has its old place.
-UPDATE threads
-SET snippet = CASE WHEN $5 > last_email_id THEN $2 ELSE snippet END,
-    last_message_at = CASE WHEN $5 > last_email_id THEN $3 ELSE last_message_at END,
-    last_direction = CASE WHEN $5 > last_email_id THEN $4 ELSE last_direction END,
-    last_email_id = greatest(last_email_id, $5),
-    first_message_at = least(first_message_at, $3),
-    message_count = message_count + 1,
-    has_attachments = has_attachments OR $6
-WHERE id = $1;
-
--- name: reopen_thread
--- The thread of an answer whose last other email was deleted while the answer was written.
-INSERT INTO threads (id, organisation_id, domain_id, inbox_id, subject, snippet, first_message_at, last_message_at,
-                     last_direction, last_email_id, message_count, has_attachments)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8, $9, 1, $10);
 
 -- name: mark_answered
 -- The email that a reply answers becomes read; returns it if it was not.

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from clawmail.base.errors import QuotaExceeded
-from clawmail.base.ids import new_id
+from clawmail.base.errors import NotFound, QuotaExceeded
+from clawmail.base.ids import id_at, new_id
 from clawmail.core.writer import Writer
 from clawmail.model.delivery import NewDelivery, State
 from clawmail.model.events import Event, EventType
-from clawmail.model.mail import Filing, Message, Posting
+from clawmail.model.mail import Filing, Message, Posted, Posting
+from clawmail.store import postings
 from clawmail.store.db import Database
 from tests.support.tenants import Tenant, add_inbox, add_tenant
 
@@ -101,9 +103,6 @@ async def test_replies_join_by_in_reply_to_then_by_references_and_only_in_their_
 
 
 async def test_a_mail_and_its_answer_in_one_batch_share_a_thread(db: Database, tenant: Tenant) -> None:
-    from clawmail.model.mail import Posted
-    from clawmail.store import postings
-
     first = a_message()
     both = [
         Posting(first, (filed_in(tenant),)),
@@ -116,9 +115,74 @@ async def test_a_mail_and_its_answer_in_one_batch_share_a_thread(db: Database, t
     assert list(one.threads.values()) == list(two.threads.values())
 
 
-async def test_a_full_inbox_refuses_and_its_neighbours_in_the_batch_do_not_notice(db: Database, tenant: Tenant) -> None:
-    import asyncio
+async def test_mails_of_one_thread_in_one_batch_are_counted_and_the_newest_is_shown(
+    db: Database, tenant: Tenant
+) -> None:
+    first, *ids = a_message(), new_id(), new_id()
+    filings = [filed_in(tenant, email_id=identifier) for identifier in ids]
+    # The newer one is handed in first, as another process may.
+    later = a_message(in_reply_to=first.rfc_message_id, body_text="newest", attachments=({"filename": "a"},))
+    earlier = a_message(in_reply_to=first.rfc_message_id, body_text="older")
+    batch = [Posting(first, (filed_in(tenant, email_id=id_at(datetime(2026, 1, 1, tzinfo=UTC))),))]
+    batch += [Posting(later, (filings[1],)), Posting(earlier, (filings[0],))]
+    async with db.transaction() as conn:
+        await postings.post(conn, batch)
+        thread = await conn.fetchrow("SELECT * FROM threads")
+        assert await conn.fetchval("SELECT count(*) FROM emails WHERE thread_id = $1", thread["id"]) == 3
+    shown = [thread[name] for name in ("message_count", "snippet", "last_email_id", "last_message_at")]
+    assert shown == [3, "newest", ids[1], later.received_at]
+    assert (thread["first_message_at"], thread["has_attachments"]) == (first.received_at, True)
 
+
+@pytest.mark.parametrize("size", [100, postings.LARGE_BYTES])
+async def test_lists_are_kept_as_they_are(db: Database, tenant: Tenant, size: int) -> None:
+    odd = ("plain", "", " ", "NULL", "a,b", "{}", '"quoted"', "back\\slash", '\\"', "zwei\nZeilen", "ü\U0001f4e7")
+    message = a_message(
+        raw=b"x" * size, reference_ids=odd, to_addresses=odd, cc_addresses=(), reply_to=("", ""), notes=odd
+    )
+    await Writer(db).write(Posting(message, (filed_in(tenant),)))
+    async with db.connection() as conn:
+        row = await conn.fetchrow("SELECT * FROM messages WHERE id = $1", message.id)
+    names = ("reference_ids", "to_addresses", "cc_addresses", "bcc_addresses", "reply_to", "notes")
+    assert [tuple(row[name]) for name in names] == [odd, odd, (), (), ("", ""), odd]
+    assert row["raw"] == message.raw
+
+
+async def test_what_is_refused_leaves_nothing_and_its_neighbours_are_filed(db: Database, tenant: Tenant) -> None:
+    small = await add_inbox(db, tenant.domain, "small", quota=10)
+    gone = await add_inbox(db, tenant.domain, "gone")
+    large = b"x" * postings.LARGE_BYTES
+    async with db.transaction() as conn:
+        await conn.execute("UPDATE inboxes SET removed_at = now() WHERE id = $1", gone.id)
+        to_full = Posting(a_message(raw=large), (filed_in(tenant), filed_in(tenant, inbox_id=small.id)))
+        to_gone = Posting(a_message(), (filed_in(tenant, inbox_id=gone.id),))
+        notice = Posting(a_message(), (filed_in(tenant, inbox_id=small.id, within_quota=False),))
+        kept = Posting(a_message(raw=large), (filed_in(tenant),))
+        results = await postings.post(conn, [to_full, to_gone, notice, kept])
+    assert [type(result) for result in results] == [QuotaExceeded, NotFound, Posted, Posted]
+    async with db.connection() as conn:
+        stored = {row["id"] for row in await conn.fetch("SELECT id FROM messages")}
+        used = await conn.fetchval("SELECT used_bytes FROM inbox_usage WHERE inbox_id = $1", small.id)
+    assert stored == {notice.message.id, kept.message.id}
+    assert (used, (await usage(db, tenant))["used_bytes"]) == (notice.message.size, len(large))
+
+
+async def test_two_processes_fill_one_inbox_to_its_quota_and_no_further(db: Database, tenant: Tenant) -> None:
+    size = a_message().size
+    small = await add_inbox(db, tenant.domain, "small", quota=30 * size)
+    writers = [Writer(db), Writer(db)]
+    mails = [Posting(a_message(), (filed_in(tenant, inbox_id=small.id),)) for _ in range(50)]
+    results = await asyncio.gather(
+        *(writers[number % 2].write(mail) for number, mail in enumerate(mails)), return_exceptions=True
+    )
+    assert sorted(type(result).__name__ for result in results) == ["Posted"] * 30 + ["QuotaExceeded"] * 20
+    async with db.connection() as conn:
+        counts = await conn.fetchrow("SELECT used_bytes, unread FROM inbox_usage WHERE inbox_id = $1", small.id)
+        assert tuple(counts) == (30 * size, 30)
+        assert await conn.fetchval("SELECT count(*) FROM messages") == 30
+
+
+async def test_a_full_inbox_refuses_and_its_neighbours_in_the_batch_do_not_notice(db: Database, tenant: Tenant) -> None:
     small = await add_inbox(db, tenant.domain, "small", quota=10)
     writer = Writer(db)
     refused = writer.write(Posting(a_message(), (filed_in(tenant, inbox_id=small.id),)))
@@ -153,8 +217,6 @@ async def test_an_answer_to_a_thread_that_was_deleted_meanwhile_opens_it_again(d
 
 
 async def test_small_mail_does_not_wait_for_large(db: Database, tenant: Tenant) -> None:
-    import asyncio
-
     writer, order = Writer(db), []
 
     async def write(name: str, size: int) -> None:
