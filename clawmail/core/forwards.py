@@ -11,8 +11,12 @@ A forward that fails is settled by the queue; it never delays or loses the origi
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 from typing import Literal
 
 from clawmail.base.ids import new_id
@@ -20,7 +24,7 @@ from clawmail.core.authenticate import Verdict
 from clawmail.core.directory import Directory
 from clawmail.core.envelope import Envelope
 from clawmail.core.our_names import OurNames
-from clawmail.core.routing import Candidate, plan
+from clawmail.core.routing import Candidate, CompiledRule, plan, steps
 from clawmail.core.signing import Signers
 from clawmail.core.trace import hosts_passed, received_field
 from clawmail.model.delivery import NewDelivery, State
@@ -37,6 +41,8 @@ from clawmail.protocol.submission import without_fields
 
 #: local part that stands in From where the author's own address would be refused.
 FORWARDING_LOCAL_PART = "forwarding"
+#: steps of matching (``routing.steps``) that may hold up everybody else's mail: under half a millisecond.
+CHEAP_STEPS = 50_000
 
 
 class Forwarder:
@@ -58,6 +64,8 @@ class Forwarder:
         self._hostname = hostname
         self._srs_key = srs_key
         self._rewrite_from = rewrite_from
+        #: matches what is costly to match, one message after the other. RE2 lets go of the interpreter meanwhile.
+        self._costly = ThreadPoolExecutor(1, thread_name_prefix="rules")
 
     async def forwards(
         self, domain: Domain, envelope: Envelope, message: Message, parsed: ParsedMessage, verdict: Verdict
@@ -69,7 +77,7 @@ class Forwarder:
         recipients = [r.address for r in envelope.recipients if r.domain is not None and r.domain.id == domain.id]
         original = split_message(envelope.raw)
         passed = hosts_passed(original.fields).count(self._hostname)
-        chosen = plan(rules, _candidate(parsed, recipients), not_to=[*recipients, envelope.mail_from], passed=passed)
+        chosen = await self._plan(rules, _candidate(parsed, recipients), [*recipients, envelope.mail_from], passed)
         if not chosen:
             return [], []
         prefix, changes = await self._prepare(domain, envelope, message, original, parsed, verdict)
@@ -77,6 +85,14 @@ class Forwarder:
         options = {"smtputf8": envelope.smtputf8, "require_tls": envelope.require_tls, **changes}
         deliveries = [_delivery(rule, message, sender, prefix, options, envelope.received_at) for rule in chosen]
         return deliveries, [_event(delivery) for delivery in deliveries]
+
+    async def _plan(
+        self, rules: Sequence[CompiledRule], candidate: Candidate, not_to: Sequence[str], passed: int
+    ) -> list[ForwardingRule]:
+        work = partial(plan, rules, candidate, not_to=not_to, passed=passed)
+        if steps(rules, candidate) <= CHEAP_STEPS:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._costly, work)
 
     async def _prepare(
         self,

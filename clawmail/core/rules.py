@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
 
 from clawmail.base.errors import Conflict, Invalid, NotFound, Unauthenticated
 from clawmail.base.ids import as_uuid, new_id
 from clawmail.core.access import WRONG
-from clawmail.core.routing import MAX_RULES, compile_rule
+from clawmail.core.routing import MAX_RULES, check_together, compile_rule
 from clawmail.model.tenancy import ForwardingRule, MatchField, Principal
 from clawmail.protocol.address import parse_address
 from clawmail.store import accounts, directory
@@ -33,7 +34,8 @@ class Rules:
     ) -> ForwardingRule:
         """A new rule, which counts from the next mail on.
 
-        Raises Invalid for a pattern RE2 does not take or a destination mail cannot go to, Conflict for one too many.
+        Raises Invalid for a pattern RE2 does not take, or too costly beside the domain's others, and for a destination
+        mail cannot go to; Conflict for one too many.
         """
         compile_rule(pattern)
         address = parse_address(destination)
@@ -47,6 +49,7 @@ class Rules:
                 raise Unauthenticated(WRONG["domain"])
             if await accounts.count_rules(conn, owner.domain_id) >= MAX_RULES:
                 raise Conflict(f"A domain has at most {MAX_RULES} forwarding rules", code="too_many_rules")
+            await asyncio.to_thread(check_together, await accounts.rules(conn, owner.domain_id), rule)
             await accounts.add_rule(conn, rule)
             await directory.changed(conn, owner.domain_name)
         self._changed(owner.domain_name)

@@ -367,6 +367,7 @@ async def test_a_rule_that_cannot_work_is_refused(api: Api) -> None:
         ("regex_pattern", "a(?!b)", "RE2"),
         ("regex_pattern", "(?<=a)b", "RE2"),
         ("regex_pattern", "a" * 1025, "at most 1024 characters"),
+        ("regex_pattern", "(a|b){0,999}c" * 7, "too costly"),
         ("destination_email", "nobody", "destination_email"),
         ("destination_email", "a@[127.0.0.1]", "destination_email"),
     ):

@@ -6,7 +6,7 @@ import dkim
 import pytest
 
 from clawmail.protocol.headers import split_message
-from tests.flow.test_forwarding import judged, taken_by
+from tests.flow.test_forwarding import DESTINATION, forwarded, judged, letter, taken_by
 from tests.support.house import furnished_house
 from tests.support.oddities import ODDITIES, TO
 from tests.support.smtp_sink import SmtpSink
@@ -43,3 +43,13 @@ async def test_every_oddity_is_sent_on(database_url: str, rewrite: str) -> None:
                         await judged(house, data)
                 else:
                     assert await judged(house, data) == (rewrite == "always", "pass"), name
+
+
+async def test_a_costly_pattern_is_matched_beside_the_loop(database_url: str) -> None:
+    async with furnished_house(database_url) as house:
+        house.mx("there.test", "127.0.0.2")
+        domain = await house.domain("rules.example")
+        await domain.inbox("agent")
+        await domain.rule("a(a|b){0,500}c", DESTINATION)
+        raw = letter("b" * 60 + "\r\n " + "b" * 400 + "abc")
+        assert (await forwarded(house, raw)).data.endswith(raw)

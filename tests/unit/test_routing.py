@@ -13,11 +13,15 @@ from clawmail.base.errors import Invalid
 from clawmail.core.routing import (
     MAX_FIELD_LENGTH,
     MAX_FORWARDS,
+    MAX_INSTRUCTIONS,
     MAX_RULES,
+    MAX_STEPS,
     Candidate,
+    check_together,
     compile_rule,
     compile_rules,
     plan,
+    steps,
 )
 from clawmail.model.tenancy import ForwardingRule, MatchField
 
@@ -101,6 +105,34 @@ def test_only_so_much_of_a_field_is_looked_at() -> None:
 def test_a_pattern_that_ruins_other_engines_is_nothing_here() -> None:
     letter = Candidate((), (), "a" * MAX_FIELD_LENGTH)
     assert chosen(rule("subject", "^(a+)+b$"), letter=letter) == []
+
+
+#: some two thousand instructions, all of which RE2 walks through at each character of a text without a c.
+COSTLY = "a(a|b){0,500}c"
+
+
+def test_costly_patterns_are_bounded_together() -> None:
+    many = [rule("subject", COSTLY, f"to{number}@x.test") for number in range(MAX_RULES)]
+    kept = compile_rules(many)
+    assert 0 < sum(one.instructions for one in kept) <= MAX_INSTRUCTIONS
+    fitting = [one.rule for one in kept]
+    check_together(fitting[:-1], fitting[-1])
+    with pytest.raises(Invalid, match="too costly"):
+        check_together(fitting, rule("subject", COSTLY))
+    check_together(fitting[:-1], rule("subject", "^(?i:invoice|receipt)"))
+
+
+def test_what_one_message_costs_is_bounded_whatever_it_holds() -> None:
+    costly = compile_rules([rule("subject", COSTLY, f"to{number}@x.test") for number in range(MAX_RULES)])
+    assert steps(costly, Candidate((), (), "ab" * MAX_FIELD_LENGTH)) <= MAX_STEPS
+    to = compile_rules([rule("to", COSTLY)])
+    assert steps(to, Candidate((), ("ab" * 1000,) * 1000, "")) <= MAX_STEPS
+    assert plan(to, Candidate((), ("b" * MAX_FIELD_LENGTH, "abc"), ""), not_to=()) == []
+
+
+def test_costly_rules_see_the_beginning_of_a_field() -> None:
+    costly = [rule("subject", COSTLY, f"to{number}@x.test") for number in range(MAX_RULES)]
+    assert chosen(rule("subject", "c$"), *costly, letter=Candidate((), (), "b" * 900 + "c")) == ["boss@there.test"]
 
 
 @given(st.text(max_size=60), st.text(max_size=200))
