@@ -39,12 +39,13 @@ def zone_of(names: Sequence[str], *, apart: bool = True) -> dict[str, dict[str, 
 
 
 @asynccontextmanager
-async def sink(host: str = "0.0.0.0", port: int = 0) -> AsyncIterator[int]:
+async def sink(host: str = "0.0.0.0", port: int = 0, *, nice: int = 0) -> AsyncIterator[int]:
     """smtp-sink, which takes everything and keeps nothing; its port."""
     port = port or free_port("127.0.0.1", BLACK_HOLE_ADDRESS)
     silent = asyncio.subprocess.DEVNULL
     account = ["-u", "nobody"] if os.geteuid() == 0 else []  # it refuses to work as root
-    command = ["smtp-sink", *account, "-m", str(SESSIONS), "-h", "mx.far.bench", f"{host}:{port}", str(BACKLOG)]
+    command = ["nice", "-n", str(nice), "smtp-sink", *account, "-m", str(SESSIONS), "-h", "mx.far.bench"]
+    command += [f"{host}:{port}", str(BACKLOG)]
     process = await asyncio.create_subprocess_exec(*command, stdout=silent, stderr=silent)
     try:
         await answers(port)
