@@ -233,3 +233,47 @@ def shown(daemon: Daemon) -> bytes:
         certificate = client.sock.getpeercert(binary_form=True)
         assert certificate is not None
         return certificate
+
+
+async def test_a_node_works_on_while_another_expands_the_schema(
+    nodes: tuple[Daemon, Daemon, SmtpSink], dns: DnsServerThread, database_url: str
+) -> None:
+    """A newer node starts beside us: every table has a column more in mid-flight, and no request of ours fails."""
+    one, two, sink = nodes
+    house = await furnish(one, dns, DOMAIN, "127.0.0.1")
+
+    async def everything(number: int) -> None:
+        """What a node does all day, on both, often enough to have been prepared on every connection of the pool."""
+        for daemon in (one, two):
+            await asyncio.gather(*(asyncio.to_thread(deliver, daemon, house.address) for _ in range(4)))
+            mail = {"to": [f"n{number}@far.test"], "subject": "x", "text": "x"}
+            answers = await asyncio.gather(*(daemon.post("/api/v1/emails/send", house.key, mail) for _ in range(4)))
+            lists = await asyncio.gather(*(daemon.get("/api/v1/emails", house.key) for _ in range(4)))
+            newest = lists[0]["emails"][0]["id"]
+            await daemon.get(f"/api/v1/emails/{newest}", house.key)
+            await daemon.get(f"/api/v1/emails/{answers[0]['id']}/events", house.key)
+            await daemon.get("/api/v1/threads", house.key)
+            await daemon.get("/api/v1/api-keys", house.token)
+            async with daemon.request("DELETE", f"/api/v1/emails/{newest}", key=house.key) as response:
+                assert response.status == 204
+        async with asyncio.timeout(30):
+            while len(sink.recipients()) < 8 * (number + 1):
+                await asyncio.sleep(0.05)
+
+    await everything(0)
+    connection = await asyncpg.connect(database_url)
+    tables = await connection.fetch("SELECT tablename AS name FROM pg_tables WHERE schemaname = 'public'")
+    async with connection.transaction():
+        for table in tables:
+            await connection.execute(f"ALTER TABLE {table['name']} ADD COLUMN of_a_later_release integer DEFAULT 7")
+    await connection.close()
+    await everything(1)
+    await everything(2)
+    for daemon in (one, two):
+        assert [line for line in daemon.log if line.get("exception")] == []
+
+
+def deliver(daemon: Daemon, address: str) -> None:
+    """A mail from outside, which has to be taken."""
+    with smtplib.SMTP(*daemon.smtp, timeout=20) as client:
+        client.sendmail("a@sender.test", [address], b"From: a@sender.test\r\nSubject: x\r\n\r\nx\r\n")
