@@ -143,11 +143,11 @@ async def owner_of(tools: Tools, address: str) -> Principal:
 
 async def _overview(tools: Tools, owner: Principal, address: str) -> InboxOverview:
     from clawmail.base.errors import NotFound
-    from clawmail.protocol.address import parse_address
+    from clawmail.protocol.address import folded, parse_address
 
-    wanted = str(parse_address(address) or address).lower()
+    wanted = folded(str(parse_address(address) or address))
     for found in await tools.inboxes.all(owner):
-        if found.address.lower() == wanted:
+        if folded(found.address) == wanted:
             return found
     raise NotFound(f"There is no inbox {address}; clawmail inbox list {owner.domain_name} shows those there are")
 

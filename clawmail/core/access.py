@@ -22,6 +22,7 @@ from clawmail.base.ids import new_id
 from clawmail.base.log import logger
 from clawmail.base.secrets import fingerprint, hash_key, key_matches, key_prefix, new_key
 from clawmail.model.tenancy import AccessKey, KeyKind, Principal
+from clawmail.protocol.address import folded
 from clawmail.store import keys as store
 from clawmail.store.db import Database
 
@@ -162,7 +163,7 @@ class Access:
 
     async def _inbox(self, address: str, key: str) -> Principal:
         principal = (await self._proved(key, "inbox")).principal
-        if (principal.address or "").lower() != address.lower():
+        if folded(principal.address or "") != folded(address):
             raise Unauthenticated("Invalid email or API key")
         return principal
 

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from clawmail.base.ids import new_id
 from clawmail.core.routing import CompiledRule, compile_rules
 from clawmail.model.tenancy import DkimKey, Domain, Inbox
+from clawmail.protocol.address import folded
 from clawmail.store import directory as store
 from clawmail.store.db import Database
 
@@ -86,7 +87,7 @@ class Directory:
         return (await self._entry(name)).domain
 
     async def inbox(self, address: str) -> Inbox | None:
-        """The inbox of exactly that address, compared without case."""
+        """The inbox of exactly that address, however it is written."""
         local_part, _, name = address.rpartition("@")
         domain = await self.domain(name.lower())
         return await self._exact(domain, local_part) if domain else None
@@ -142,7 +143,7 @@ class Directory:
 
     async def _exact(self, domain: Domain, local_part: str) -> Inbox | None:
         entry = await self._entry(domain.name)
-        key = local_part.lower()
+        key = folded(local_part)
         if key not in entry.inboxes:
             async with self._db.connection() as conn:
                 found = await store.inbox(conn, f"{key}@{domain.name}")

@@ -19,7 +19,7 @@ from clawmail.base.settings import Inbox as InboxSettings
 from clawmail.core.access import WRONG, Access, stored_key
 from clawmail.model.accounts import InboxKey, InboxOverview
 from clawmail.model.tenancy import Inbox, KeyKind, Principal
-from clawmail.protocol.address import Address, parse_address
+from clawmail.protocol.address import Address, folded, parse_address
 from clawmail.store import accounts, directory, keys
 from clawmail.store.db import Connection, Database
 
@@ -173,7 +173,7 @@ class Inboxes:
             domain_id=owner.domain_id,
             local_part=address.local,
             address=str(address),
-            is_catch_all=address.local.lower() == self._settings.catch_all_local_part.lower(),
+            is_catch_all=folded(address.local) == folded(self._settings.catch_all_local_part),
             storage_quota_bytes=self._settings.storage_quota_bytes if quota_bytes is None else quota_bytes,
             created_at=now,
         )
@@ -181,6 +181,8 @@ class Inboxes:
     @staticmethod
     def _address(owner: Principal, email: str) -> Address:
         address = parse_address(email)
+        if address is not None and address.smtputf8:
+            address = parse_address(folded(str(address)))
         if address is None:
             raise Invalid("email: expected an address like agent@" + owner.domain_name, field="email")
         if address.domain != owner.domain_name:

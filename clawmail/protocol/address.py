@@ -8,6 +8,7 @@ wrote into From or To is read in the opposite mood, by ``parse_mailboxes``, whic
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
@@ -18,7 +19,16 @@ import idna
 from .mime.charset import clean
 from .mime.mailboxes import Mailbox, parse_mailboxes
 
-__all__ = ["Address", "Mailbox", "author_domains", "normalise_domain", "parse_address", "parse_mailboxes"]
+__all__ = [
+    "Address",
+    "Mailbox",
+    "author_domains",
+    "folded",
+    "folded_abroad",
+    "normalise_domain",
+    "parse_address",
+    "parse_mailboxes",
+]
 
 # RFC 5321 section 4.5.3.1
 MAX_LOCAL_OCTETS = 64
@@ -54,6 +64,7 @@ _DOT_ATOM = re.compile(rf"{_ATEXT}(?:\.{_ATEXT})*")
 _QUOTED_LOCAL = re.compile(r'"((?:[^"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*)"')
 # RFC 952 and 1123 names; "_" is no host name but is seen in working mail domains.
 _ASCII_DOMAIN = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*")
+_ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 _ANY_DOT = re.compile("[\u3002\uff0e\uff61]")  # dots of other scripts that UTS 46 maps to "."
 
 
@@ -80,6 +91,25 @@ def parse_address(text: str) -> Address | None:
     if domain is None or len(local.encode()) + 1 + len(domain) > MAX_ADDRESS_OCTETS:
         return None
     return Address(local, domain)
+
+
+def folded(address: str) -> str:
+    """What all writings of an inbox of ours, or of its local part, have in common: lower case, composed (NFC).
+
+    Python does it, never the database, whose idea of case follows its locale. What is not ASCII is kept in this form.
+    """
+    if address.isascii():
+        return address.lower()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", address).lower())
+
+
+def folded_abroad(address: str) -> str:
+    """An address of somebody else as it is compared: A to Z are folded and nothing more.
+
+    A local part means what its own host says (RFC 5321 section 2.4), and no host is known to tell A from a. This is
+    exactly ``lower(… COLLATE "C")`` in PostgreSQL, whatever its locale.
+    """
+    return address.lower() if address.isascii() else address.translate(_ASCII_LOWER)
 
 
 @lru_cache(maxsize=4096)

@@ -9,6 +9,7 @@ from datetime import datetime
 from email.utils import format_datetime
 from uuid import uuid4
 
+from clawmail.protocol.address import folded
 from clawmail.protocol.headers import split_message, without_mbox_line
 from clawmail.protocol.mime.mailboxes import parse_mailboxes
 
@@ -25,9 +26,9 @@ def complete_submission(raw: bytes, domain: str, now: datetime) -> bytes:
 
 
 def authors_of(raw: bytes) -> list[str]:
-    """The address of every author in every From field, in lower case (RFC 5322 section 3.6.2)."""
+    """The address of every author in every From field, folded (RFC 5322 section 3.6.2)."""
     fields = split_message(raw).all(b"from")
-    return [box.address.lower() for field in fields for box in parse_mailboxes(field.value)]
+    return [folded(box.address) for field in fields for box in parse_mailboxes(field.value)]
 
 
 def without_fields(raw: bytes, names: set[bytes]) -> bytes:

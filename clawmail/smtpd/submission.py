@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from clawmail.core.envelope import Recipient, Refused
-from clawmail.protocol.address import parse_mailboxes
+from clawmail.protocol.address import folded, parse_mailboxes
 from clawmail.protocol.headers import split_message
 from clawmail.smtpd.transaction import Transaction
 
@@ -30,7 +30,7 @@ async def submit(session: Session, transaction: Transaction, raw: bytes) -> str:
 def _require_own_author(raw: bytes, address: str) -> None:
     """One From with one author, the inbox itself: a key must not speak for anybody else."""
     authors = [mailbox.address for field in split_message(raw).all(b"from") for mailbox in parse_mailboxes(field.value)]
-    if [author.lower() for author in authors] != [address.lower()]:
+    if [folded(author) for author in authors] != [folded(address)]:
         raise Refused(550, "5.7.1", f"From has to be {address}, and nobody else")
 
 

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from clawmail.model.accounts import InboxOverview
 from clawmail.model.tenancy import DkimKey, Domain, ForwardingRule, Inbox
+from clawmail.protocol.address import folded
 from clawmail.store.db import Connection
 from clawmail.store.queries import load
 
@@ -112,7 +113,7 @@ async def waiting_keys(conn: Connection, at_most: int) -> list[tuple[str, DkimKe
 
 async def inbox_for_share(conn: Connection, address: str) -> Inbox | None:
     """The live inbox of an address, compared without case; it stays until the transaction ends."""
-    row = await conn.fetchrow(_sql.inbox_for_share, address)
+    row = await conn.fetchrow(_sql.inbox_for_share, folded(address))
     return Inbox(**row) if row else None
 
 
@@ -141,12 +142,12 @@ async def inboxes(conn: Connection, domain_id: UUID) -> list[InboxOverview]:
 
 async def set_quota(conn: Connection, address: str, domain_id: UUID, quota_bytes: int) -> bool:
     """Sets how much an inbox may hold; False if the domain has none of that address."""
-    return await conn.fetchval(_sql.set_quota, address, domain_id, quota_bytes) is not None
+    return await conn.fetchval(_sql.set_quota, folded(address), domain_id, quota_bytes) is not None
 
 
 async def remove_inbox(conn: Connection, address: str, domain_id: UUID, now: datetime) -> bool:
     """Takes an inbox and its keys out of every look-up; False if the domain has none of that address."""
-    return await conn.fetchval(_sql.remove_inbox, address, domain_id, now) is not None
+    return await conn.fetchval(_sql.remove_inbox, folded(address), domain_id, now) is not None
 
 
 async def rules(conn: Connection, domain_id: UUID) -> list[ForwardingRule]:

@@ -6,6 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from clawmail.model.tenancy import DkimKey, Domain, ForwardingRule, Inbox
+from clawmail.protocol.address import folded
 from clawmail.store.db import Connection
 from clawmail.store.queries import load
 
@@ -23,7 +24,7 @@ async def domain(conn: Connection, name: str, now: datetime) -> Domain | None:
 
 async def inbox(conn: Connection, address: str) -> Inbox | None:
     """The live inbox of that address, compared without case."""
-    row = await conn.fetchrow(_sql.inbox, address)
+    row = await conn.fetchrow(_sql.inbox, folded(address))
     return Inbox(**row) if row else None
 
 
@@ -41,6 +42,7 @@ async def add_catch_all(
     conn: Connection, inbox_id: UUID, domain: Domain, local_part: str, quota_bytes: int, now: datetime
 ) -> None:
     """Adds a domain's catch-all unless an inbox of that address is there, or the domain is gone."""
+    local_part = local_part if local_part.isascii() else folded(local_part)
     address = f"{local_part}@{domain.name}"
     await conn.execute(
         _sql.add_catch_all, inbox_id, domain.organisation_id, domain.id, local_part, address, quota_bytes, now

@@ -14,6 +14,7 @@ import msgspec
 
 from clawmail.model.delivery import NewDelivery, State
 from clawmail.model.events import Event, EventType
+from clawmail.protocol.address import folded_abroad
 from clawmail.store.db import Connection
 from clawmail.store.queries import load
 
@@ -46,7 +47,7 @@ async def enqueue(conn: Connection, deliveries: Sequence[tuple[UUID, NewDelivery
         [d.next_attempt_at for _, d in deliveries],
         [_json.encode(d.options).decode() for _, d in deliveries],
         [d.created_at for _, d in deliveries],
-        [d.recipient.lower() for _, d in deliveries],
+        [folded_abroad(d.recipient) for _, d in deliveries],
     )
     suppressed = {row["id"] for row in rows}
     if any(d.state is State.QUEUED and d.id not in suppressed for _, d in deliveries):

@@ -11,6 +11,7 @@ from uuid import UUID
 from clawmail.model.delivery import Kind, State
 from clawmail.model.events import EventType
 from clawmail.model.mail import message_key
+from clawmail.protocol.address import folded, folded_abroad
 from clawmail.store.db import Connection
 from clawmail.store.queries import load
 
@@ -58,8 +59,8 @@ async def of_id(conn: Connection, delivery_id: UUID) -> list[Returned]:
 
 async def of_forwards(conn: Connection, domain_id: UUID, sender: str, recipients: Sequence[str]) -> list[Returned]:
     """Forwards of a domain with the rewritten ``sender`` to ``recipients``."""
-    folded = [recipient.lower() for recipient in recipients]
-    return _returned(await conn.fetch(_sql.of_forwards, sender, folded, domain_id))
+    wanted = [folded_abroad(recipient) for recipient in recipients]
+    return _returned(await conn.fetch(_sql.of_forwards, sender, wanted, domain_id))
 
 
 async def sender_of(conn: Connection, delivery_id: UUID, domain_id: UUID) -> str | None:
@@ -70,7 +71,7 @@ async def sender_of(conn: Connection, delivery_id: UUID, domain_id: UUID) -> str
 
 async def inbox_of_sender(conn: Connection, domain_id: UUID, address: str) -> UUID | None:
     """The inbox of a domain with this address."""
-    found: UUID | None = await conn.fetchval(_sql.inbox_of_sender, address, domain_id)
+    found: UUID | None = await conn.fetchval(_sql.inbox_of_sender, folded(address), domain_id)
     return found
 
 

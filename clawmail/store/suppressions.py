@@ -13,6 +13,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from clawmail.base.ids import new_id
+from clawmail.protocol.address import folded_abroad
 from clawmail.store.db import Connection
 from clawmail.store.queries import load
 
@@ -42,10 +43,10 @@ class Suppression:
 
 async def suppressed(conn: Connection, domain_id: UUID, addresses: Collection[str], now: datetime) -> set[str]:
     """Those of ``addresses`` (as given, compared without regard to case) that the domain must not send to."""
-    folded = {address.lower(): address for address in addresses}
-    rows = await conn.fetch(_sql.suppressed, domain_id, list(folded), now)
+    wanted = {folded_abroad(address) for address in addresses}
+    rows = await conn.fetch(_sql.suppressed, domain_id, list(wanted), now)
     hit = {row["address"] for row in rows}
-    return {address for address in addresses if address.lower() in hit}
+    return {address for address in addresses if folded_abroad(address) in hit}
 
 
 async def record_hard(
@@ -60,7 +61,7 @@ async def record_hard(
 ) -> None:
     """Suppresses ``address`` until somebody removes it."""
     await conn.execute(
-        _sql.record_hard, new_id(), organisation_id, domain_id, address.lower(), reason, detail[:MAX_DETAIL], now
+        _sql.record_hard, new_id(), organisation_id, domain_id, folded_abroad(address), reason, detail[:MAX_DETAIL], now
     )
 
 
@@ -73,7 +74,7 @@ async def record_soft(
         new_id(),
         organisation_id,
         domain_id,
-        address.lower(),
+        folded_abroad(address),
         detail[:MAX_DETAIL],
         now,
         SOFT_BOUNCES,
@@ -90,13 +91,13 @@ async def page(
 
 async def get(conn: Connection, domain_id: UUID, address: str, now: datetime) -> Suppression | None:
     """One address of the list."""
-    row = await conn.fetchrow(_sql.get, domain_id, address.lower(), now)
+    row = await conn.fetchrow(_sql.get, domain_id, folded_abroad(address), now)
     return None if row is None else _suppression(row)
 
 
 async def delete(conn: Connection, domain_id: UUID, address: str) -> bool:
     """Takes an address off the list; False if it was not on it."""
-    return bool(await conn.fetchval(_sql.delete, domain_id, address.lower()))
+    return bool(await conn.fetchval(_sql.delete, domain_id, folded_abroad(address)))
 
 
 def _suppression(row: Any) -> Suppression:

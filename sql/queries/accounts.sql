@@ -101,17 +101,17 @@ ORDER BY random()
 LIMIT $1;
 
 -- name: inbox_for_share
--- A live inbox by its address, which cannot be removed before the caller's transaction ends.
+-- A live inbox by its folded address, which cannot be removed before the caller's transaction ends.
 SELECT id, organisation_id, domain_id, local_part, address, is_catch_all, storage_quota_bytes, created_at
 FROM inboxes
-WHERE lower(address) = lower($1) AND removed_at IS NULL
+WHERE lower(address COLLATE "C") = $1 AND removed_at IS NULL
 FOR SHARE;
 
 -- name: add_inbox
 -- A new inbox; adds nothing when somebody was faster.
 INSERT INTO inboxes (id, organisation_id, domain_id, local_part, address, is_catch_all, storage_quota_bytes, created_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-ON CONFLICT (lower(address)) WHERE removed_at IS NULL DO NOTHING
+ON CONFLICT DO NOTHING
 RETURNING id;
 
 -- name: add_usage
@@ -128,15 +128,15 @@ WHERE i.domain_id = $1 AND i.removed_at IS NULL
 ORDER BY i.id;
 
 -- name: set_quota
--- How much an inbox may hold. $2 its domain
+-- How much an inbox may hold. $1 its folded address, $2 its domain
 UPDATE inboxes SET storage_quota_bytes = $3
-WHERE lower(address) = lower($1) AND domain_id = $2 AND removed_at IS NULL
+WHERE lower(address COLLATE "C") = $1 AND domain_id = $2 AND removed_at IS NULL
 RETURNING id;
 
 -- name: remove_inbox
--- The inbox and its keys are gone for everybody; upkeep empties it later. $2 its domain, $3 now
+-- The inbox and its keys are gone for everybody; upkeep empties it later. $1 its folded address, $2 its domain, $3 now
 WITH gone AS (UPDATE inboxes SET removed_at = $3
-              WHERE lower(address) = lower($1) AND domain_id = $2 AND removed_at IS NULL RETURNING id),
+              WHERE lower(address COLLATE "C") = $1 AND domain_id = $2 AND removed_at IS NULL RETURNING id),
      keys_gone AS (UPDATE access_keys SET revoked_at = $3
                    WHERE inbox_id IN (SELECT id FROM gone) AND revoked_at IS NULL)
 SELECT id FROM gone;

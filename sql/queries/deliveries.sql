@@ -210,7 +210,7 @@ told AS (
 forgiven AS (
     DELETE FROM suppressions s USING moved m
     WHERE m.state = 'delivered' AND m.kind = 'send'
-      AND s.domain_id = m.domain_id AND s.address = lower(m.recipient) AND NOT s.active
+      AND s.domain_id = m.domain_id AND s.address = lower(m.recipient COLLATE "C") AND NOT s.active
 )
 SELECT id FROM moved;
 

@@ -5,10 +5,10 @@ FROM domains
 WHERE name = $1 AND removed_at IS NULL AND (state = 'verified' OR pending_until > $2);
 
 -- name: inbox
--- A live inbox by its address.
+-- A live inbox by its folded address.
 SELECT id, organisation_id, domain_id, local_part, address, is_catch_all, storage_quota_bytes, created_at
 FROM inboxes
-WHERE lower(address) = lower($1) AND removed_at IS NULL;
+WHERE lower(address COLLATE "C") = $1 AND removed_at IS NULL;
 
 -- name: rules
 -- The active forwarding rules of a domain, oldest first.
@@ -30,7 +30,7 @@ ORDER BY algorithm DESC;
 INSERT INTO inboxes (id, organisation_id, domain_id, local_part, address, is_catch_all, storage_quota_bytes, created_at)
 SELECT $1, $2, d.id, $4, $5, true, $6, $7
 FROM (SELECT id FROM domains WHERE id = $3 AND removed_at IS NULL FOR SHARE) d
-ON CONFLICT (lower(address)) WHERE removed_at IS NULL DO NOTHING;
+ON CONFLICT DO NOTHING;
 
 -- name: add_usage_row
 -- The kept counts of a new inbox.

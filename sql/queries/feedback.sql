@@ -25,20 +25,20 @@ FROM deliveries WHERE id = $1;
 SELECT d.id, d.organisation_id, d.domain_id, d.inbox_id, d.email_id, d.rule_id, d.kind, d.recipient, d.destination,
        d.state, d.last_host,
        NOT EXISTS (SELECT FROM deliveries o
-                   WHERE o.kind = 'forward' AND o.envelope_from = $1 AND lower(o.recipient) < wanted.recipient)
+                   WHERE o.kind = 'forward' AND o.envelope_from = $1 AND lower(o.recipient COLLATE "C") < wanted.recipient)
        AND NOT EXISTS (SELECT FROM deliveries o
-                       WHERE o.kind = 'forward' AND o.envelope_from = $1 AND lower(o.recipient) > wanted.recipient)
+                       WHERE o.kind = 'forward' AND o.envelope_from = $1 AND lower(o.recipient COLLATE "C") > wanted.recipient)
            AS alone
 FROM unnest($2::text[]) AS wanted (recipient)
 CROSS JOIN LATERAL (
     SELECT * FROM deliveries f
-    WHERE f.kind = 'forward' AND f.envelope_from = $1 AND lower(f.recipient) = wanted.recipient AND f.domain_id = $3
+    WHERE f.kind = 'forward' AND f.envelope_from = $1 AND lower(f.recipient COLLATE "C") = wanted.recipient AND f.domain_id = $3
     ORDER BY f.id DESC LIMIT 1
 ) AS d;
 
 -- name: inbox_of_sender
--- The inbox of a domain that a report names as the sender.
-SELECT id FROM inboxes WHERE lower(address) = lower($1) AND domain_id = $2 AND removed_at IS NULL;
+-- The inbox of a domain that a report names as the sender, by its folded address.
+SELECT id FROM inboxes WHERE lower(address COLLATE "C") = $1 AND domain_id = $2 AND removed_at IS NULL;
 
 -- name: sender_of
 -- The address of the inbox that sent a delivery of a domain, unless it was removed.

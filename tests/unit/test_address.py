@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis.strategies import text
 
 from clawmail.protocol.address import (
     MAX_AUTHOR_OCTETS,
     Address,
     Mailbox,
     author_domains,
+    folded,
+    folded_abroad,
     normalise_domain,
     parse_address,
     parse_mailboxes,
@@ -156,3 +160,24 @@ def test_a_field_of_nothing_but_signs_is_read_so_far_and_no_further() -> None:
     assert parse_mailboxes(signs + b"a@b.test") == []
     listed = b"a@b.test, " * MAX_MAILBOXES
     assert len(parse_mailboxes(listed)) == MAX_MAILBOXES
+
+
+@pytest.mark.parametrize(
+    ("address", "ours", "abroad"),
+    [
+        ("Ann@Example.test", "ann@example.test", "ann@example.test"),
+        ("JÖRG@x.test", "jörg@x.test", "jÖrg@x.test"),
+        ("JO\u0308RG@x.test", "jörg@x.test", "jo\u0308rg@x.test"),
+        ("STRAẞE@x.test", "straße@x.test", "straẞe@x.test"),
+        ("İ@x.test", "i\u0307@x.test", "İ@x.test"),
+    ],
+)
+def test_addresses_are_folded_at_home_and_abroad(address: str, ours: str, abroad: str) -> None:
+    assert (folded(address), folded_abroad(address)) == (ours, abroad)
+    assert (folded(ours), folded_abroad(abroad)) == (ours, abroad)
+
+
+@given(text())
+def test_folding_twice_is_folding_once(address: str) -> None:
+    assert folded(folded(address)) == folded(address)
+    assert folded_abroad(address) == address.encode().lower().decode()

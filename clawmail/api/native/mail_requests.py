@@ -12,6 +12,7 @@ from clawmail.api.routing import QueryFlag
 from clawmail.base.errors import Invalid
 from clawmail.core.custom_headers import check_custom_headers
 from clawmail.model.outgoing import OutgoingAttachment, OutgoingMail
+from clawmail.protocol.address import folded
 
 #: a list of addresses, or a string with one or more.
 Addresses = list[str] | str
@@ -138,5 +139,5 @@ def to_forward(body: ForwardBody) -> OutgoingMail:
 
 def check_sender(given: Any, own_address: str | None) -> None:
     """The sender is the inbox whose key it is. Raises Invalid if ``from`` asks for another."""
-    if given is not None and not (isinstance(given, str) and given.lower() == (own_address or "").lower()):
+    if given is not None and not (isinstance(given, str) and folded(given) == folded(own_address or "")):
         raise Invalid("from: cannot be set; email is sent from the inbox whose key is used", field="from")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from clawmail.core.envelope import Recipient, Refused
-from clawmail.protocol.address import parse_address
+from clawmail.protocol.address import folded, parse_address
 from clawmail.smtpd import paths
 from clawmail.smtpd.paths import Parameters
 from clawmail.smtpd.replies import BadCommand, Hangup, bad_argument, out_of_turn, unknown_parameter
@@ -31,7 +31,7 @@ async def mail(session: Session, argument: str) -> str:
     # The null sender is always welcome: it is how bounces come (RFC 5321 section 4.5.5).
     if mailbox and parse_address(mailbox) is None:
         raise Refused(553, "5.1.7", "the sender is not an address mail can be returned to")
-    if session.principal is not None and mailbox and mailbox.lower() != (session.principal.address or "").lower():
+    if session.principal is not None and mailbox and folded(mailbox) != folded(session.principal.address or ""):
         raise Refused(553, "5.7.1", f"this key sends as {session.principal.address} only")
     session.service.pacing.begin_message(session.client_ip)
     session.transaction = transaction

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from clawmail.base.errors import Unauthenticated
 from clawmail.core.envelope import Refused
+from clawmail.protocol.address import folded
 from clawmail.smtpd.connection import LONG_COMMAND_BYTES
 from clawmail.smtpd.replies import BadCommand, Hangup, bad_argument, out_of_turn
 
@@ -87,7 +88,7 @@ def _plain(message: bytes) -> tuple[str, str]:
     if len(parts) != 3:
         raise BadCommand(501, "5.5.2", "PLAIN is authzid NUL address NUL key")
     authzid, address, key = map(_text, parts)
-    if authzid and authzid.lower() != address.lower():
+    if authzid and folded(authzid) != folded(address):
         raise Refused(535, "5.7.8", "nobody acts for somebody else here")
     return address, key
 
