@@ -17,7 +17,7 @@ from typing import NamedTuple
 import idna
 
 from .mime.charset import clean
-from .mime.mailboxes import Mailbox, parse_mailboxes
+from .mime.mailboxes import MAX_FIELD_OCTETS, Mailbox, parse_mailboxes
 
 __all__ = [
     "Address",
@@ -36,8 +36,9 @@ MAX_DOMAIN_OCTETS = 255
 MAX_ADDRESS_OCTETS = 254  # a path of 256 with its angle brackets (erratum 1690)
 #: code points of a domain that are handed to IDNA, whose cost grows faster than its input.
 MAX_IDNA_CHARS = 255
-#: octets of all From fields together that are searched for authors; a true From is far smaller.
-MAX_AUTHOR_OCTETS = 16 * 1024
+#: octets of all From fields together that are searched for authors: as many as are read to be shown, so that nobody is
+#: shown who was not judged.
+MAX_AUTHOR_OCTETS = MAX_FIELD_OCTETS
 
 
 class Address(NamedTuple):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from typing import Any
 
 import pytest
 
+from clawmail.core import authenticate as judging
 from clawmail.core.authenticate import MAX_QUESTIONS, Verdict, authenticate
+from clawmail.protocol.address import author_domains
 from clawmail.protocol.dkim.sign import SigningKey, generate_rsa_key, load_signing_key, sign
 from clawmail.protocol.headers import split_message
 from clawmail.protocol.iprev import IprevResult
@@ -312,3 +315,17 @@ async def test_one_message_costs_at_most_fifty_questions() -> None:
     assert [signature.result for signature in verdict.dkim] == ["permerror"] * 8
     # What the sender made SPF and DKIM cost does not keep the author's policy from being read.
     assert (verdict.dmarc.result, verdict.dmarc.policy) == ("fail", "reject")
+
+
+async def test_an_author_behind_much_padding_is_judged_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_in: list[threading.Thread] = []
+
+    def look(fields: list[bytes]) -> list[str]:
+        looked_in.append(threading.current_thread())
+        return author_domains(fields)
+
+    monkeypatch.setattr(judging, "author_domains", look)
+    for padding in (10, 100_000):
+        verdict = await judge(mail(f"From: ({'x' * padding}) Ann <sender@other.com>\r\n"), mail_from="a@elsewhere.test")
+        assert (verdict.dmarc.header_from, verdict.dmarc.result) == ("other.com", "fail")
+    assert [thread is threading.main_thread() for thread in looked_in] == [True, False]
