@@ -24,6 +24,8 @@ from clawmail.smtpd.selfsigned import self_signed
 WATCH_SECONDS = 2.0
 #: pairs of one directory that are loaded.
 MAX_PAIRS = 2_000
+#: names that are written into the log.
+LOGGED_NAMES = 20
 
 log = logger("smtp")
 
@@ -55,18 +57,34 @@ class Certificates:
         return self._context
 
     def load(self) -> None:
-        """Reads everything. Raises OSError, which names the files, if the main certificate cannot be used."""
+        """Reads everything and tells of it.
+
+        Raises OSError, which names the files, if the main certificate cannot be used.
+        """
         seen = self._look()
         by_name = self._load_directory()
+        chain: Path | None = None
         if self._settings.tls_cert:
-            main = self._make(Pair(Path(self._settings.tls_cert), Path(self._settings.tls_key)))
+            chain = Path(self._settings.tls_cert)
+            main = self._make(Pair(chain, Path(self._settings.tls_key)))
         elif (found := _named(by_name, self._hostname)) is not None:
             main = found
         else:
-            path = self_signed(self._data_dir, self._hostname)
-            main = self._make(Pair(path, path))
+            chain = self_signed(self._data_dir, self._hostname)
+            main = self._make(Pair(chain, chain))
         main.sni_callback = self._choose
         self._by_name, self._context, self._seen = by_name, main, seen
+        self._tell(chain)
+
+    def _tell(self, main: Path | None) -> None:
+        """Says which names there are certificates for; ``main`` is the main one, unless it is in ``tls_dir``."""
+        try:
+            own = [] if main is None else _names(main)
+        except ValueError:  # OpenSSL has taken it, so it is used; what is told of it must not stand in the way
+            own = []
+        names = sorted({*self._by_name, *own})
+        made_here = main is not None and not self._settings.tls_cert
+        log.info("certificates loaded", names=names[:LOGGED_NAMES], count=len(names), self_signed=made_here)
 
     def reload(self) -> None:
         """Reads everything again; what does not load is said in the log and changes nothing."""
@@ -74,8 +92,6 @@ class Certificates:
             self.load()
         except (OSError, ValueError) as error:
             log.error("certificates not reloaded", problem=str(error))
-        else:
-            log.info("certificates loaded", names=sorted(self._by_name)[:20])
 
     async def watch(self) -> None:
         """Reloads when a file has changed, for as long as the door is open."""

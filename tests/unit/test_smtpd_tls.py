@@ -7,9 +7,11 @@ import os
 import ssl
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
+from structlog.testing import capture_logs
 
 from clawmail.smtpd import selfsigned, tls
 from clawmail.smtpd.selfsigned import self_signed
@@ -57,6 +59,31 @@ async def test_a_certificate_is_always_there(tmp_path: Path) -> None:
     async with open_door(door_settings(tmp_path), ScriptedReceiver()) as door:
         assert await names_shown(door.addresses[0]) == ["mx.example.test"]
     assert file.read_bytes() == kept
+
+
+@pytest.mark.parametrize(
+    ("settings", "names", "self_signed_here"),
+    [
+        ({}, ["mx.example.test"], True),
+        ({"tls_cert": "own.pem", "tls_key": "own.key"}, ["own.test"], False),
+        ({"tls_dir": "more"}, ["a.test", "mx.example.test"], True),
+        ({"tls_dir": "main"}, ["mx.example.test"], False),
+    ],
+)
+async def test_the_log_says_what_the_certificates_are_for(
+    tmp_path: Path, settings: dict[str, str], names: list[str], self_signed_here: bool
+) -> None:
+    pair(tmp_path, "own.test", "own.pem", "own.key")
+    pair(tmp_path / "more", "a.test", "a.pem", "a.key")
+    pair(tmp_path / "main", "mx.example.test", "x.pem", "x.key")
+    places: dict[str, Any] = {name: str(tmp_path / place) for name, place in settings.items()}
+    with capture_logs() as lines:
+        async with open_door(door_settings(tmp_path, **places), ScriptedReceiver()) as door:
+            door.reload_certificates()
+    told = [line for line in lines if line["event"] == "certificates loaded"]
+    assert [(line["names"], line["count"], line["self_signed"]) for line in told] == [
+        (names, len(names), self_signed_here)
+    ] * 2
 
 
 def test_two_processes_that_start_at_once_have_one_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
