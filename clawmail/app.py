@@ -21,6 +21,7 @@ from clawmail.base.secrets import Keyring, load_keyring
 from clawmail.base.settings import Settings
 from clawmail.config import parse_listener
 from clawmail.core.access import Access
+from clawmail.core.aside import Aside
 from clawmail.core.clock import SYNC_SECONDS, HouseClock
 from clawmail.core.cursors import Cursors
 from clawmail.core.directory import Directory
@@ -79,6 +80,7 @@ class App:
     access: Access
     writer: Writer
     signers: Signers
+    aside: Aside
     services: Services
     worker: OutboundWorker
     upkeep: Upkeep
@@ -109,6 +111,7 @@ class App:
         await self.writer.close()
         await self.access.stop()
         self.signers.close()
+        await self.aside.close()
         await self.services.limits.close()
         for resolver in (self.resolver, self.setup_resolver):
             if isinstance(resolver, DnsResolver):
@@ -134,6 +137,7 @@ def build(settings: Settings, database_url: str, *, resolver: Resolver | None = 
     )
     signers = Signers(directory, keyring, with_ed25519=settings.outbound.ed25519)
     access = Access(db)
+    aside = Aside()
     writer = Writer(db, on_deliveries=lambda: worker.wake())
     our_names = OurNames(directory, hostname=settings.hostname, mx_label=settings.server.mx_label)
     forwarder = Forwarder(
@@ -145,12 +149,13 @@ def build(settings: Settings, database_url: str, *, resolver: Resolver | None = 
         rewrite_from=settings.forwarding.rewrite_from,
     )
     receipts = Receipts(writer, signers, hostname=settings.hostname)
-    receiver = Receiver(settings, db, directory, resolver, writer, forwarder, Feedback(db, keyring), receipts)
+    receiver = Receiver(settings, db, directory, resolver, writer, forwarder, Feedback(db, keyring), receipts, aside)
     submitter = Submitter(
         db,
         directory,
         writer,
         signers,
+        aside,
         max_message_bytes=settings.smtp.max_message_bytes,
         max_recipients=settings.smtp.max_recipients,
         return_path=Proofs(keyring).return_path if settings.outbound.return_path == "delivery" else None,
@@ -158,7 +163,9 @@ def build(settings: Settings, database_url: str, *, resolver: Resolver | None = 
     metrics = OutboundMetrics(process_registry())
     worker = _outbound_worker(settings, db, resolver, directory, receiver, keyring, clock, metrics)
     sources = Sources(db, our_names)
-    services, chores = _services(settings, db, clock, directory, access, submitter, sources, keyring, fresh, metrics)
+    services, chores = _services(
+        settings, db, clock, directory, access, submitter, aside, sources, keyring, fresh, metrics
+    )
     strangers = Strangers(settings.smtp, settings.hostname, db, resolver)
     return App(
         settings=settings,
@@ -170,6 +177,7 @@ def build(settings: Settings, database_url: str, *, resolver: Resolver | None = 
         access=access,
         writer=writer,
         signers=signers,
+        aside=aside,
         services=services,
         worker=worker,
         upkeep=Upkeep([*chores, Chore("forget strangers", FORGET_SECONDS, strangers.sweep)]),
@@ -252,6 +260,7 @@ def _services(
     directory: Directory,
     access: Access,
     submitter: Submitter,
+    aside: Aside,
     sources: Sources,
     keyring: Keyring,
     fresh: Resolver,
@@ -277,6 +286,7 @@ def _services(
         downloads=Downloads(db, sources, attachment_ttl_hours=settings.retention.attachment_ttl_hours),
         journal=Journal(db, cursors),
         submitter=submitter,
+        aside=aside,
         check_store=Health(db).check,
         measured=QueueMeter(db, metrics, clock=clock).measured,
     )

@@ -84,7 +84,7 @@ class Pipeline:
         raw, body = b"", None
         if route.body is not None:
             raw = await reading.read_body(request, self._max_body)
-            body = await reading.decode_body(raw, route.body)
+            body = await reading.decode_body(raw, route.body, self._services.aside.run)
         call = Call(route, identity, body, query, parameters, raw, request, self._services, self._clock(), client)
         answer = await route.handler(call)
         if answer is None:

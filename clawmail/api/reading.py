@@ -11,7 +11,7 @@ import asyncio
 import functools
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from urllib.parse import parse_qsl
@@ -33,6 +33,10 @@ MAX_QUERY_DIGITS = 10
 #: bytes above which decompressing and decoding move to a thread.
 THREAD_BYTES = 256 * 1024
 
+#: ``core.aside.Aside.run``, as far as it is needed here.
+RunsAside = Callable[
+    [Callable[[bytes, type[msgspec.Struct]], msgspec.Struct], bytes, type[msgspec.Struct]], Awaitable[msgspec.Struct]
+]
 #: how a NUL, which has no place in PostgreSQL's text, has to be written in JSON (RFC 8259 section 7).
 _ESCAPED_NUL = b"\\u0000"
 # msgspec's messages end with the place: "Expected `int` >= 1 - at `$.page`".
@@ -118,10 +122,10 @@ def _decoder(kind: type[msgspec.Struct]) -> msgspec.json.Decoder[msgspec.Struct]
     return msgspec.json.Decoder(kind)
 
 
-async def decode_body(raw: bytes, kind: type[msgspec.Struct]) -> msgspec.Struct:
-    """A JSON body as a ``kind``; unknown fields are ignored. Raises Invalid."""
+async def decode_body(raw: bytes, kind: type[msgspec.Struct], aside: RunsAside) -> msgspec.Struct:
+    """A JSON body as a ``kind``; unknown fields are ignored. ``aside`` runs what takes long. Raises Invalid."""
     if len(raw) > THREAD_BYTES:
-        return await asyncio.to_thread(decode_json, raw, kind)
+        return await aside(decode_json, raw, kind)
     return decode_json(raw, kind)
 
 

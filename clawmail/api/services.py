@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # names only: the composition root makes these
     from prometheus_client import CollectorRegistry
 
     from clawmail.core.access import Access
+    from clawmail.core.aside import Aside
     from clawmail.core.domains import Domains
     from clawmail.core.downloads import Downloads
     from clawmail.core.idempotency import OnceOnly
@@ -49,6 +50,8 @@ class Services:
     journal: Journal
     #: send, reply, forward.
     submitter: Submitter
+    #: reads large bodies.
+    aside: Aside
     #: returns when the store answers, raises StoreUnwell when it does not.
     check_store: Callable[[], Awaitable[None]]
     #: what Prometheus is shown, its gauges up to date.

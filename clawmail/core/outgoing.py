@@ -19,7 +19,7 @@ from clawmail.model.events import Event, EventType
 from clawmail.model.mail import IdempotentAnswer, Message
 from clawmail.model.outgoing import Idempotency, Sent
 from clawmail.model.tenancy import Domain, Principal
-from clawmail.protocol.mime.parse import parse_message
+from clawmail.protocol.mime.parse import ParsedMessage
 
 #: makes the envelope sender of a delivery (its id) of a domain (its name); ``outbound.proof.Proofs.return_path``.
 ReturnPaths = Callable[[UUID, str], str]
@@ -44,9 +44,8 @@ class Ready:
     wishes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def message_of(ready: Ready, principal: Principal) -> Message:
-    """The message as it is kept: read back from its own bytes, as every other message is."""
-    parsed = parse_message(ready.raw)
+def message_of(ready: Ready, principal: Principal, parsed: ParsedMessage) -> Message:
+    """The message as it is kept. ``parsed``: read back from its own bytes, as every other message is."""
     author = parsed.from_ or one_mailbox(principal.address or "")
     return Message(
         id=new_id(),

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import TypeVar
 from uuid import UUID
 
 from clawmail.base.errors import QuotaExceeded
@@ -18,6 +16,7 @@ from clawmail.base.ids import new_id
 from clawmail.base.log import logger
 from clawmail.base.settings import Settings
 from clawmail.core.admission import Admission
+from clawmail.core.aside import Aside
 from clawmail.core.authenticate import MAX_QUESTIONS, MAX_SECONDS, Verdict, authenticate
 from clawmail.core.described import described
 from clawmail.core.directory import Directory
@@ -44,7 +43,7 @@ from clawmail.protocol.mime.parse import ParsedMessage, parse_message
 from clawmail.protocol.spf.check import SpfResult, check_spf
 from clawmail.store.db import Database
 
-#: messages larger than this, or with a larger header, are read in a thread, in bytes.
+#: messages larger than this, or with a larger header, are read beside the loop, in bytes.
 THREAD_BYTES = 128 * 1024
 CHEAP_HEADER_BYTES = 16 * 1024
 #: bytes from which a message is large, and large ones judged and written at once: each takes several times its size.
@@ -53,8 +52,6 @@ LARGE_AT_ONCE = 2
 #: of a message's budget of DNS questions and seconds, the share of SPF, which is checked while the message comes in.
 SPF_QUESTIONS = 25
 SPF_SECONDS = 5.0
-
-T = TypeVar("T")
 
 log = logger("receive")
 
@@ -72,6 +69,7 @@ class Receiver:
         forwarder: Forwarder,
         feedback: Feedback,
         receipts: Receipts,
+        aside: Aside,
     ) -> None:
         self._hostname = settings.hostname.lower()
         self._mx_prefix = f"{settings.server.mx_label}."
@@ -83,6 +81,7 @@ class Receiver:
         self._forwarder = forwarder
         self._feedback = feedback
         self._receipts = receipts
+        self._aside = aside
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
 
     async def judge_recipient(self, address: str) -> Recipient:
@@ -102,11 +101,11 @@ class Receiver:
             return await self._receive(envelope)
 
     async def _receive(self, envelope: Envelope) -> str:
-        message = await _in_thread_if_large(split_message, envelope.raw)
+        message = await _split(envelope.raw)
         await self._refuse_loops(message)
         verdict = await self._authenticate(envelope, message)
         self._apply_dmarc(verdict)
-        parsed = await _in_thread_if_large(parse_message, envelope.raw)
+        parsed = await self._parse(message)
         kept = self._message(envelope, verdict, parsed)
         if homes := await self._homes(envelope, message, parsed, verdict):
             await self._write(await self._posting(envelope, kept, parsed, verdict, homes))
@@ -123,6 +122,11 @@ class Receiver:
             dmarc=verdict.dmarc.result,
         )
         return str(kept.id)
+
+    async def _parse(self, message: RawMessage) -> ParsedMessage:
+        if _has_cheap_header(message.raw) and len(message.raw) <= THREAD_BYTES:
+            return parse_message(message.raw)
+        return await self._aside.run(parse_message, message.raw)
 
     async def _refuse_loops(self, message: RawMessage) -> None:
         hosts = hosts_passed(message.fields)
@@ -179,7 +183,7 @@ class Receiver:
         report = Report()
         if may_be_report(envelope.mail_from, message, parsed) or any(one.return_path for one in envelope.recipients):
             author = parsed.from_.address if parsed.from_ else ""
-            report = await asyncio.to_thread(read_report, envelope.raw, speakers(verdict, author))
+            report = await self._aside.run(read_report, envelope.raw, speakers(verdict, author))
         for recipient in envelope.recipients:
             inbox, domain = recipient.inbox, recipient.domain
             if inbox is not None and inbox.id in homes and recipient.return_path is None:
@@ -280,10 +284,13 @@ class Receiver:
             raise Refused(452, "4.2.2", "one of the mailboxes is full, try again") from None
 
 
-async def _in_thread_if_large(read: Callable[[bytes], T], raw: bytes) -> T:
-    # Octet by octet a header costs far more to read than a body.
-    cheap = len(raw) <= CHEAP_HEADER_BYTES or 0 <= raw.find(b"\r\n\r\n") <= CHEAP_HEADER_BYTES
-    return read(raw) if cheap and len(raw) <= THREAD_BYTES else await asyncio.to_thread(read, raw)
+async def _split(raw: bytes) -> RawMessage:
+    return split_message(raw) if _has_cheap_header(raw) else await asyncio.to_thread(split_message, raw)
+
+
+def _has_cheap_header(raw: bytes) -> bool:
+    """Octet by octet a header costs far more to read than a body."""
+    return len(raw) <= CHEAP_HEADER_BYTES or raw.find(b"\r\n\r\n", 0, CHEAP_HEADER_BYTES) > 0
 
 
 def _filing(inbox: Inbox) -> Filing:

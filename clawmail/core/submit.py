@@ -17,6 +17,7 @@ from uuid import UUID
 from clawmail.base.errors import Conflict, Forbidden, Invalid, NotFound, TooLarge
 from clawmail.base.ids import new_id
 from clawmail.base.log import logger
+from clawmail.core.aside import Aside
 from clawmail.core.directory import Directory
 from clawmail.core.outgoing import Ready, ReturnPaths, deliveries_of, event_of, kept_answer, message_of
 from clawmail.core.recipients import Recipients, mailboxes, one_mailbox
@@ -50,6 +51,7 @@ class Submitter:
         directory: Directory,
         writer: Writer,
         signers: Signers,
+        aside: Aside,
         *,
         max_message_bytes: int,
         max_recipients: int,
@@ -60,6 +62,7 @@ class Submitter:
         self._directory = directory
         self._writer = writer
         self._signers = signers
+        self._aside = aside
         self._max_message_bytes = max_message_bytes
         self._max_recipients = max_recipients
         self._return_path = return_path
@@ -91,7 +94,7 @@ class Submitter:
     ) -> Sent:
         """One of the caller's emails sent on as a new mail: its texts quoted below ``mail``'s, its files attached."""
         original = await self._original(principal, email_id)
-        parsed, files = await asyncio.to_thread(_taken_apart, original.raw)
+        parsed, files = await self._aside.run(_taken_apart, original.raw)
         forwarded = replace(
             mail,
             subject=mail.subject or forward_subject(original.subject),
@@ -207,7 +210,8 @@ class Submitter:
     async def _post(self, principal: Principal, ready: Ready, idempotency: Idempotency | None = None) -> Sent:
         assert principal.inbox_id is not None
         large = len(ready.raw) > THREAD_BYTES
-        message = await asyncio.to_thread(message_of, ready, principal) if large else message_of(ready, principal)
+        parsed = await self._aside.run(parse_message, ready.raw) if large else parse_message(ready.raw)
+        message = message_of(ready, principal, parsed)
         thread_id = ready.thread_id or await self._thread_of(principal.inbox_id, message)
         filing = Filing(
             new_id(),

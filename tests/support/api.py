@@ -16,6 +16,7 @@ from clawmail.api.services import Services
 from clawmail.base.secrets import Keyring
 from clawmail.base.settings import Settings
 from clawmail.core.access import Access
+from clawmail.core.aside import Aside
 from clawmail.core.dkim_keys import DkimKeys
 from clawmail.core.domains import Domains
 from clawmail.core.health import Health
@@ -148,6 +149,7 @@ def account_services(
         domains=domains,
         inboxes=Inboxes(db, access=access, changed=changed, settings=settings.inbox),
         rules=Rules(db, changed=changed),
+        aside=Aside(),
         once_only=OnceOnly(db),
         check_store=check_store,
         measured=QueueMeter(db, OutboundMetrics(process_registry()), clock=utc_now).measured,

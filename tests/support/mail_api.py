@@ -13,6 +13,7 @@ from clawmail.api.native.accounts import ROUTES as ACCOUNT_ROUTES
 from clawmail.base.secrets import Keyring
 from clawmail.base.settings import Settings
 from clawmail.core.access import stored_key
+from clawmail.core.aside import Aside
 from clawmail.core.cursors import Cursors
 from clawmail.core.directory import Directory
 from clawmail.core.downloads import Downloads
@@ -92,6 +93,7 @@ def mail_services(db: Database, settings: Settings) -> dict[str, Any]:
             directory,
             Writer(db),
             Signers(directory, keyring),
+            Aside(),
             max_message_bytes=settings.smtp.max_message_bytes,
             max_recipients=settings.smtp.max_recipients,
         ),

@@ -12,6 +12,7 @@ import msgspec
 
 from clawmail.base.secrets import Keyring
 from clawmail.base.settings import Settings, Smtp
+from clawmail.core.aside import Aside
 from clawmail.core.directory import Directory
 from clawmail.core.envelope import Envelope
 from clawmail.core.forwards import Forwarder
@@ -38,7 +39,7 @@ def a_receiver(db: Database, zone: Any, policy: str = "record") -> Receiver:
     writer = Writer(db)
     receipts = Receipts(writer, signers, hostname="mx.example.test")
     feedback = Feedback(db, keyring)
-    return Receiver(settings, db, directory, ScriptedResolver(zone), writer, forwarder, feedback, receipts)
+    return Receiver(settings, db, directory, ScriptedResolver(zone), writer, forwarder, feedback, receipts, Aside())
 
 
 async def hand_over(

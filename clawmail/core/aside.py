@@ -1,0 +1,158 @@
+"""Work on large messages beside the server: in one process of its own, at low priority.
+
+Taking a message of 25 MiB apart computes for a tenth of a second without letting go of the interpreter, and a thread
+that does so holds up everybody's mail for as long. So the pure functions that read such messages run elsewhere, one at
+a time. Bytes and results pass through a file in memory that both processes have open: writing and reading it lets other
+threads run, where a pipe would go through the event loop piece by piece. The process is started when there is work, and
+ended after a while without. Should it die, as large processes do where memory is short, or be starved for too long, the
+work is done in a thread after all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from clawmail.base.log import logger
+
+#: octets from which a message is worth the way; below, a thread has read it before the other process would know of it.
+LARGE_BYTES = 1024 * 1024
+#: how far the process stands back (nice(2)).
+NICE = 10
+#: seconds without work after which it is ended, and that one piece of work may take.
+IDLE_SECONDS = 30.0
+WORK_SECONDS = 60.0
+#: octets of the size that goes before what is said over the pipes.
+_SIZE = 8
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+log = logger("aside")
+
+
+class Aside:
+    """Calls functions in the other process."""
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+        self._process: asyncio.subprocess.Process | None = None
+        self._memory = -1
+        self._idle: asyncio.TimerHandle | None = None
+
+    async def run(self, work: Callable[Concatenate[bytes, P], T], raw: bytes, *more: P.args, **named: P.kwargs) -> T:
+        """``work(raw, …)``, a function of a module, of picklable arguments; what it raises is raised."""
+        if len(raw) < LARGE_BYTES or not hasattr(os, "memfd_create"):  # macOS has no files in memory
+            return await asyncio.to_thread(work, raw, *more, **named)
+        async with self._turn:
+            try:
+                async with asyncio.timeout(WORK_SECONDS):
+                    done, result = await self._ask((work, more, named), raw)
+            except (OSError, EOFError, TimeoutError) as problem:
+                await self._end()
+                log.warning("no process for large messages", problem=str(problem) or type(problem).__name__)
+                return await asyncio.to_thread(work, raw, *more, **named)
+            except BaseException:  # cancelled: what it says later is no answer to the next question
+                await self._end()
+                raise
+            self._rest()
+        if not done:
+            raise result
+        return result  # type: ignore[no-any-return]  # what ``work`` gave
+
+    async def close(self) -> None:
+        """Ends the process."""
+        async with self._turn:
+            await self._end()
+
+    async def _ask(self, question: object, raw: bytes) -> tuple[bool, Any]:
+        if self._idle is not None:
+            self._idle.cancel()
+        process = await self._started()
+        assert process.stdin is not None and process.stdout is not None  # both are pipes
+        await asyncio.to_thread(_fill, self._memory, raw)
+        process.stdin.write(_framed(pickle.dumps((len(raw), question))))
+        await process.stdin.drain()
+        size = int.from_bytes(await process.stdout.readexactly(_SIZE))
+        return await asyncio.to_thread(_take, self._memory, size)
+
+    async def _started(self) -> asyncio.subprocess.Process:
+        if self._process is None or self._process.returncode is not None:
+            await self._end()
+            self._memory = os.memfd_create("clawmail")
+            pipe = asyncio.subprocess.PIPE
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", __name__, str(self._memory)),
+                stdin=pipe,
+                stdout=pipe,
+                pass_fds=[self._memory],
+                start_new_session=True,
+            )
+        return self._process
+
+    def _rest(self) -> None:
+        """Nothing to do for now; if it stays so, the process ends."""
+        loop = asyncio.get_running_loop()
+        self._idle = loop.call_later(IDLE_SECONDS, lambda: loop.create_task(self.close(), name="end the process aside"))
+
+    async def _end(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+        process, self._process = self._process, None
+        memory, self._memory = self._memory, -1
+        if memory >= 0:
+            os.close(memory)
+        if process is not None:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+
+def _framed(said: bytes) -> bytes:
+    return len(said).to_bytes(_SIZE) + said
+
+
+def _fill(memory: int, content: bytes) -> None:
+    """Makes ``content`` all that the file holds."""
+    os.ftruncate(memory, 0)
+    view, at = memoryview(content), 0
+    while at < len(view):
+        at += os.pwrite(memory, view[at:], at)
+
+
+def _take(memory: int, size: int) -> tuple[bool, Any]:
+    """What the other process answered; the file is emptied."""
+    said = os.pread(memory, size, 0)
+    os.ftruncate(memory, 0)
+    answer: tuple[bool, Any] = pickle.loads(said)
+    return answer
+
+
+def _answer(memory: int, size: int, work: Callable[..., object], more: tuple[object, ...], named: Any) -> bytes:
+    try:
+        return pickle.dumps((True, work(os.pread(memory, size, 0), *more, **named)))
+    except Exception as error:  # noqa: BLE001  whoever asked shall have it
+        return pickle.dumps((False, error))
+
+
+def main(memory: int) -> None:
+    """The other process: answers until nobody asks any more."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # it ends when its pipe does
+    os.nice(NICE)
+    questions, answers = sys.stdin.buffer, sys.stdout.buffer
+    while head := questions.read(_SIZE):
+        size, (work, more, named) = pickle.loads(questions.read(int.from_bytes(head)))
+        said = _answer(memory, size, work, more, named)
+        _fill(memory, said)
+        answers.write(len(said).to_bytes(_SIZE))
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
