@@ -45,10 +45,13 @@ STORED = """
 """
 SENT = """
     SELECT e.id, m.rfc_message_id AS name, d.state, d.notice,
-           (SELECT count(*) FROM events v WHERE v.delivery_id = d.id AND v.type = 'delivered') AS told_delivered,
-           (SELECT count(*) FROM events v WHERE v.delivery_id = d.id AND v.type = 'attempted'
-                                            AND v.detail @> '{"possible_duplicate": true}') AS told_twice
+           coalesce(v.told_delivered, 0) AS told_delivered, coalesce(v.told_twice, 0) AS told_twice
     FROM emails e JOIN messages m ON m.id = e.message_id JOIN deliveries d ON d.email_id = e.id
+    LEFT JOIN (
+        SELECT delivery_id, count(*) FILTER (WHERE type = 'delivered') AS told_delivered,
+               count(*) FILTER (WHERE type = 'attempted' AND detail @> '{"possible_duplicate": true}') AS told_twice
+        FROM events WHERE delivery_id IS NOT NULL GROUP BY 1
+    ) v ON v.delivery_id = d.id
     WHERE e.direction = 'outbound'
 """
 LOCAL = """

@@ -114,7 +114,7 @@ class World:
 
     async def sql(self, statement: str, *arguments: Any) -> list[Any]:
         """Runs a statement as superuser; the test's own eyes."""
-        connection = await asyncpg.connect(self.database_url, timeout=20, command_timeout=60)
+        connection = await asyncpg.connect(self.database_url, timeout=20, command_timeout=300)
         try:
             await connection.execute("SET default_transaction_read_only = off")
             return list(await connection.fetch(statement, *arguments))
