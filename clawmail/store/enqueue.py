@@ -6,31 +6,30 @@ arrives together asks the list once.
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from uuid import UUID
 
 import msgspec
 
-from clawmail.model.delivery import NewDelivery, State
-from clawmail.model.events import Event, EventType
+from clawmail.model.delivery import NewDelivery
+from clawmail.model.events import Event
 from clawmail.protocol.address import folded_abroad
 from clawmail.store.db import Connection
+from clawmail.store.events import event_columns
 from clawmail.store.queries import load
 
 _sql = load("enqueue")
 _json = msgspec.json.Encoder()
 
 
-async def enqueue(conn: Connection, deliveries: Sequence[tuple[UUID, NewDelivery]]) -> set[UUID]:
-    """Writes deliveries, each beside the id of its message, and wakes the queue once the caller's transaction commits.
+async def enqueue(conn: Connection, deliveries: Sequence[tuple[UUID, NewDelivery]], events: Sequence[Event]) -> None:
+    """Writes deliveries, each beside the id of its message, and the ``events`` that tell of them.
 
-    Returns the ids of those that are settled from the start, because their domain must not send to that address.
+    A delivery that its domain must not send is settled from the start, and told so. The queue is woken once the
+    caller's transaction commits.
     """
-    if not deliveries:
-        return set()
-    rows = await conn.fetch(
-        _sql.insert,
+    await conn.execute(
+        _sql.enqueue,
         [d.id for _, d in deliveries],
         [d.organisation_id for _, d in deliveries],
         [d.domain_id for _, d in deliveries],
@@ -48,15 +47,5 @@ async def enqueue(conn: Connection, deliveries: Sequence[tuple[UUID, NewDelivery
         [_json.encode(d.options).decode() for _, d in deliveries],
         [d.created_at for _, d in deliveries],
         [folded_abroad(d.recipient) for _, d in deliveries],
+        *event_columns(events),
     )
-    suppressed = {row["id"] for row in rows}
-    if any(d.state is State.QUEUED and d.id not in suppressed for _, d in deliveries):
-        await conn.execute(_sql.wake)
-    return suppressed
-
-
-def as_it_is(event: Event, suppressed: Container[UUID]) -> Event:
-    """``event`` of a delivery as it went: one that was not queued was not accepted either."""
-    if event.delivery_id is None or event.delivery_id not in suppressed:
-        return event
-    return replace(event, type=EventType.SUPPRESSED, detail={"reason": "the address is on the suppression list"})

@@ -13,9 +13,8 @@ from uuid import UUID
 
 from clawmail.base.errors import ClawmailError, NotFound, QuotaExceeded
 from clawmail.model.mail import Message, Posted, Posting, message_key
-from clawmail.store import events
 from clawmail.store.db import Connection
-from clawmail.store.enqueue import as_it_is, enqueue
+from clawmail.store.enqueue import enqueue
 from clawmail.store.filing import Batch, file, message_row
 from clawmail.store.queries import load
 from clawmail.store.usage import became_read
@@ -184,8 +183,9 @@ async def _mark_answered(conn: Connection, batch: Batch) -> None:
 
 async def _send_on(conn: Connection, postings: Sequence[Posting]) -> None:
     """Deliveries, and the events that tell of them as they went."""
-    suppressed = await enqueue(conn, [(p.message.id, delivery) for p in postings for delivery in p.deliveries])
-    await events.append(conn, [as_it_is(event, suppressed) for p in postings for event in p.events])
+    if postings:
+        deliveries = [(posting.message.id, delivery) for posting in postings for delivery in posting.deliveries]
+        await enqueue(conn, deliveries, [event for posting in postings for event in posting.events])
 
 
 async def _keep_answers(conn: Connection, postings: Sequence[Posting]) -> None:

@@ -1,9 +1,9 @@
--- name: insert
--- Work for the queue, written with the message it carries; returns what its domain must not send, which is settled from
--- the start. $17 are the recipients as the suppression list has them, in lower case. LIMIT makes the list be asked for
--- one address at a time by its index, however the planner judges the size of a batch.
+-- name: enqueue
+-- Work for the queue ($1 to $17), written with the message it carries, and what is told of it ($18 to $27). What its
+-- domain must not send is settled from the start, and told so. $17 are the recipients as the suppression list has them;
+-- LIMIT makes the list be asked for one address at a time by its index, however the planner judges the size of a batch.
 -- What is due at once is due by the database's clock, which the queue goes by: a machine whose clock is an hour ahead
--- does not put its mail off by an hour.
+-- does not put its mail off by an hour. The queue of every process is woken; that is a hint, polling is the truth.
 WITH written AS (
     INSERT INTO deliveries (id, organisation_id, domain_id, inbox_id, email_id, rule_id, message_id, prefix, kind,
                             envelope_from, recipient, destination, state, next_attempt_at, options, created_at,
@@ -24,9 +24,15 @@ WITH written AS (
         LIMIT 1
     ) AS listed ON new.kind = 'send'
     RETURNING id, state
+), told AS (
+    INSERT INTO events (id, organisation_id, domain_id, inbox_id, email_id, delivery_id, type, recipient, detail, at)
+    SELECT new.id, organisation_id, domain_id, inbox_id, email_id, delivery_id,
+           CASE WHEN w.state = 'suppressed' THEN 'suppressed' ELSE type END, recipient,
+           CASE WHEN w.state = 'suppressed' THEN '{"reason": "the address is on the suppression list"}' ELSE detail END,
+           at
+    FROM unnest($18::uuid[], $19::uuid[], $20::uuid[], $21::uuid[], $22::uuid[], $23::uuid[], $24::text[], $25::text[],
+                $26::jsonb[], $27::timestamptz[])
+         AS new (id, organisation_id, domain_id, inbox_id, email_id, delivery_id, type, recipient, detail, at)
+    LEFT JOIN written w ON w.id = new.delivery_id
 )
-SELECT id FROM written WHERE state = 'suppressed';
-
--- name: wake
--- A hint to every process that there is work; polling is the truth.
-SELECT pg_notify('deliveries', '');
+SELECT pg_notify('deliveries', '') FROM written WHERE state = 'queued' LIMIT 1;

@@ -15,6 +15,7 @@ from clawmail.model.delivery import Kind, NewDelivery
 from clawmail.model.mail import Posting
 from clawmail.store import suppressions
 from clawmail.store.db import Connection, Database
+from clawmail.store.events import event_columns
 from clawmail.store.queries import load
 from tests.store.test_plans import pages_read
 from tests.support import mail
@@ -105,9 +106,9 @@ async def test_the_list_is_found_by_its_index(db: Database, tenant: Tenant) -> N
         ]  # fmt: skip
 
     async def pages(conn: Connection, count: int) -> int:
-        new = [columns(mail.delivery_to(tenant, UUID(int=0), f"{number}@there.test")) for number in range(count)]
-        statement = load("enqueue").insert
-        return await pages_read(conn, statement, *map(list, zip(*new, strict=True)))
+        new = [mail.delivery_to(tenant, UUID(int=0), f"{number}@there.test") for number in range(count)]
+        rows_of_columns = map(list, zip(*map(columns, new), strict=True))
+        return await pages_read(conn, load("enqueue").enqueue, *rows_of_columns, *event_columns([*map(event_of, new)]))
 
     async with db.connection() as conn:
         await conn.execute("ALTER TABLE deliveries DROP CONSTRAINT deliveries_message_id_fkey")  # these have none
