@@ -3,11 +3,14 @@
 What an owner deletes is gone at once; what was removed as a whole (an inbox, a domain) is out of sight at once and
 emptied here, bit by bit. Mail and events go when their days are over, and a message goes when the last inbox and the
 last delivery have let go of it. All of it is upkeep: in small transactions, cut off at any point and resumed later.
+After each it rests for as long as that took, so that the mail of others finds the disk free.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import TypeVar
 from uuid import UUID
@@ -56,7 +59,7 @@ class Retention:
         for inbox_id in inboxes:
             emptied = EMAILS_AT_ONCE
             while emptied == EMAILS_AT_ONCE:
-                async with self._db.transaction() as conn:
+                async with self._portion() as conn:
                     emptied = await retention.empty_inbox(conn, inbox_id, EMAILS_AT_ONCE)
                 emails += emptied
             await self._in_batches(retention.delete_events_of_inbox, inbox_id)
@@ -105,7 +108,7 @@ class Retention:
             async with self._db.connection() as conn:
                 emails = await retention.emails_before(conn, old, EMAILS_AT_ONCE)
             for inbox_id in {email.inbox_id for email in emails}:
-                async with self._db.transaction() as conn:
+                async with self._portion() as conn:
                     total += await mailbox.delete(conn, inbox_id, [e.id for e in emails if e.inbox_id == inbox_id])
             if len(emails) < EMAILS_AT_ONCE:
                 return total
@@ -137,7 +140,16 @@ class Retention:
         """Deletes ``ROWS_AT_ONCE`` rows a transaction until there are no more. Returns how many went."""
         total, gone = 0, ROWS_AT_ONCE
         while gone == ROWS_AT_ONCE:
-            async with self._db.transaction() as conn:
+            async with self._portion() as conn:
                 gone = await delete(conn, of, ROWS_AT_ONCE)
             total += gone
         return total
+
+    @contextlib.asynccontextmanager
+    async def _portion(self) -> AsyncIterator[Connection]:
+        """One small transaction, and a rest as long as it took."""
+        clock = asyncio.get_running_loop()
+        began = clock.time()
+        async with self._db.transaction() as conn:
+            yield conn
+        await asyncio.sleep(clock.time() - began)

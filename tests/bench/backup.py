@@ -56,7 +56,8 @@ INSERT INTO emails (id, organisation_id, domain_id, inbox_id, message_id, thread
 SELECT m.id, i.organisation_id, i.domain_id, i.id, m.id, m.id, 'inbound', false, false, m.raw_size,
        left(encode(sha256(convert_to(m.rfc_message_id, 'UTF8')), 'hex'), 32)::uuid, m.received_at
 FROM messages m
-JOIN (SELECT *, row_number() OVER (ORDER BY id) - 1 AS place FROM inboxes) i
+JOIN (SELECT *, row_number() OVER (ORDER BY id) - 1 AS place FROM inboxes
+      WHERE removed_at IS NULL AND address LIKE '%@bench.test') i
   ON i.place = abs(hashtext(m.id::text)::bigint) % $1
 WHERE NOT EXISTS (SELECT FROM emails e WHERE e.message_id = m.id)
 """

@@ -38,7 +38,7 @@ async def test_a_removed_domain_goes_with_all_that_was_its_own(db: Database, ten
     other = await add_tenant(db, "other.test")
     async with db.transaction() as conn:
         await suppressions.record_hard(
-            conn, organisation_id=other.organisation_id, domain_id=other.domain.id, address="a@far.test", detail="",
+            conn, organisation_id=other.organisation_id, domain_id=other.domain.id, address="b@far.test", detail="",
             now=NOW,
         )  # fmt: skip
     await mail.file(db, other, direction="outbound", recipients=("a@far.test",))
