@@ -46,6 +46,8 @@ class Rings:
     whole: bool = False
     #: something was claimed in this turn.
     fruitful: bool = False
+    #: much was due, and the last claim brought its fill of it: the next one need not look how much there is.
+    much: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +94,14 @@ async def claim(
         rings.lane_destination,
         rings.lane_domain,
         rings.tenant,
-        list(rooms),
-        list(rooms.values()),
+        _json.encode(rooms).decode(),
         other_room,
         CARRIED_BYTES,
+        rings.much,
     )
     head = rows[0]
     claimed = tuple(_claimed(row) for row in rows if row["id"] is not None)
+    rings.much = not head["is_all"] and len(claimed) >= limit // 2
     return Claim(claimed, complete=head["is_all"] or _turn(rings, head, claimed=bool(claimed)))
 
 

@@ -2,98 +2,103 @@
 -- Takes a batch of due deliveries under a lease, fairly between destinations and between tenants.
 --   $1 owner  $2 now  $3 lease until  $4 rows wanted
 --   $5, $6 where the ring of lanes (destination, tenant) goes on    $7 where the ring of tenants goes on
---   $8 sites and $9 how many rows each has room for; a site that is not named has room for $10
---   $11 messages of up to so many bytes come along
+--   $8 how many rows each site has room for, as JSON; a site that is not named has room for $9
+--   $10 messages of up to so many bytes come along
+--   $11 much was due a moment ago: the oldest rows are not looked at, they lie behind all that was claimed meanwhile
 -- Little is fewer than 200 rows, and a ring is walked 32 steps at a time (RING_STEPS). These numbers are written out: a
 -- LIMIT that is a parameter looks so dear to the planner that it plans anew for each call, which takes two milliseconds.
+-- Ranges are compared as whole rows even where a column is the same on both ends: only one index is in that order, so
+-- that whatever the statistics say the planner has no other way through the queue, past everybody else's rows.
 -- One row always comes back, with the ring positions to go on from and whether little was due.
 WITH RECURSIVE
 -- When fewer than 200 rows are due in all, they are the candidates, and no ring is walked.
 oldest AS MATERIALIZED (
-    SELECT d.id, d.destination, d.domain_id, d.next_attempt_at FROM deliveries d
-    WHERE d.state IN ('queued', 'deferred') AND d.next_attempt_at <= $2
+    SELECT d.id, d.message_id, d.envelope_from, d.destination, d.domain_id, d.next_attempt_at FROM deliveries d
+    WHERE NOT (SELECT $11::boolean) AND d.state IN ('queued', 'deferred')
+      AND d.next_attempt_at <= (SELECT $2::timestamptz)
     ORDER BY d.next_attempt_at LIMIT 200
 ),
-little AS MATERIALIZED (SELECT count(*) < 200 AS is_all FROM oldest),
+little AS MATERIALIZED (SELECT NOT (SELECT $11::boolean) AND count(*) < 200 AS is_all FROM oldest),
 -- A loose index scan over deliveries_due: one probe a lane. A site that takes nothing now is left in one step.
-lanes (destination, domain_id, site, free, step) AS (
+lanes (destination, domain_id, since, site, free, step) AS (
     SELECT l.* FROM little CROSS JOIN LATERAL (
-        SELECT first.destination, first.domain_id, open.site, open.free, 1 AS step
+        SELECT first.*, open.site, open.free, 1 AS step
         FROM (
-            SELECT d.destination, d.domain_id FROM deliveries d
+            SELECT d.destination, d.domain_id, d.next_attempt_at FROM deliveries d
             WHERE d.state IN ('queued', 'deferred') AND (d.destination, d.domain_id) > ($5::text, $6::uuid)
-            ORDER BY d.destination, d.domain_id LIMIT 1
+            ORDER BY d.destination, d.domain_id, d.next_attempt_at LIMIT 1
         ) AS first
-        CROSS JOIN LATERAL (SELECT * FROM site_room(first.destination, $2, $8, $9, $10)) AS open
+        CROSS JOIN LATERAL (SELECT * FROM room_for(first.destination, $2, $8, $9)) AS open
     ) AS l
     WHERE NOT little.is_all
   UNION ALL
-    SELECT next.destination, next.domain_id, open.site, open.free, lanes.step + 1
+    SELECT next.*, open.site, open.free, lanes.step + 1
     FROM lanes
     CROSS JOIN LATERAL (
-        SELECT d.destination, d.domain_id FROM deliveries d
+        SELECT d.destination, d.domain_id, d.next_attempt_at FROM deliveries d
         WHERE d.state IN ('queued', 'deferred')
           AND (d.destination, d.domain_id) > (lanes.destination,
               CASE WHEN lanes.free > 0 THEN lanes.domain_id ELSE 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid END)
-        ORDER BY d.destination, d.domain_id LIMIT 1
+        ORDER BY d.destination, d.domain_id, d.next_attempt_at LIMIT 1
     ) AS next
-    CROSS JOIN LATERAL (SELECT * FROM site_room(next.destination, $2, $8, $9, $10)) AS open
+    CROSS JOIN LATERAL (SELECT * FROM room_for(next.destination, $2, $8, $9)) AS open
     WHERE lanes.step < 32
 ),
 -- The same over deliveries_of_tenant, so that a tenant with one mail need not wait for another's thousand lanes.
-tenants (domain_id, step) AS (
+tenants (domain_id, since, step) AS (
     SELECT t.* FROM little CROSS JOIN LATERAL (
-        SELECT d.domain_id, 1 AS step FROM deliveries d
+        SELECT d.domain_id, d.next_attempt_at, 1 AS step FROM deliveries d
         WHERE d.state IN ('queued', 'deferred') AND d.domain_id > $7::uuid
-        ORDER BY d.domain_id LIMIT 1
+        ORDER BY d.domain_id, d.next_attempt_at LIMIT 1
     ) AS t
     WHERE NOT little.is_all
   UNION ALL
-    SELECT next.domain_id, tenants.step + 1
+    SELECT next.*, tenants.step + 1
     FROM tenants
     CROSS JOIN LATERAL (
-        SELECT d.domain_id FROM deliveries d
+        SELECT d.domain_id, d.next_attempt_at FROM deliveries d
         WHERE d.state IN ('queued', 'deferred') AND d.domain_id > tenants.domain_id
-        ORDER BY d.domain_id LIMIT 1
+        ORDER BY d.domain_id, d.next_attempt_at LIMIT 1
     ) AS next
     WHERE tenants.step < 32
 ),
 shares AS MATERIALIZED (
-    SELECT greatest(1, $4 / greatest(1, (SELECT count(*) FROM lanes WHERE free > 0))) AS of_lane,
-           greatest(1, $4 / greatest(1, (SELECT count(*) FROM tenants))) AS of_tenant
+    SELECT greatest(1, $4 / greatest(1, (SELECT count(*) FROM lanes WHERE free > 0 AND since <= $2))) AS of_lane,
+           greatest(1, $4 / greatest(1, (SELECT count(*) FROM tenants WHERE since <= $2))) AS of_tenant
 ),
+-- Each walk has passed what is dead at the head of a lane or tenant; its first row is where these begin.
 found AS (
     SELECT oldest.* FROM oldest CROSS JOIN little WHERE little.is_all
   UNION
-    SELECT head.* FROM lanes CROSS JOIN LATERAL (
-        SELECT d.id, d.destination, d.domain_id, d.next_attempt_at FROM deliveries d
-        WHERE d.state IN ('queued', 'deferred') AND d.destination = lanes.destination
-          AND d.domain_id BETWEEN lanes.domain_id AND lanes.domain_id AND d.next_attempt_at <= $2
-        ORDER BY d.domain_id, d.next_attempt_at LIMIT (SELECT least(of_lane, lanes.free) FROM shares)
-    ) AS head
-    WHERE lanes.free > 0
+    SELECT head.* FROM lanes CROSS JOIN LATERAL (SELECT * FROM (
+        SELECT d.id, d.message_id, d.envelope_from, d.destination, d.domain_id, d.next_attempt_at FROM deliveries d
+        WHERE d.state IN ('queued', 'deferred')
+          AND (d.destination, d.domain_id, d.next_attempt_at) BETWEEN (lanes.destination, lanes.domain_id, lanes.since)
+                                                                  AND (lanes.destination, lanes.domain_id, $2)
+        ORDER BY d.destination, d.domain_id, d.next_attempt_at LIMIT (SELECT least(of_lane, lanes.free) FROM shares)
+    ) AS heads LIMIT 200) AS head
+    WHERE lanes.free > 0 AND lanes.since <= $2
   UNION
-    SELECT head.* FROM tenants CROSS JOIN LATERAL (
-        SELECT d.id, d.destination, d.domain_id, d.next_attempt_at FROM deliveries d
-        -- A range of one tenant, not an equality: only deliveries_of_tenant is in this order. With few tenants the planner
-        -- would rather walk the whole queue by time, past everybody else's rows.
-        WHERE d.state IN ('queued', 'deferred') AND d.domain_id BETWEEN tenants.domain_id AND tenants.domain_id
-          AND d.next_attempt_at <= $2
+    SELECT head.* FROM tenants CROSS JOIN LATERAL (SELECT * FROM (
+        SELECT d.id, d.message_id, d.envelope_from, d.destination, d.domain_id, d.next_attempt_at FROM deliveries d
+        WHERE d.state IN ('queued', 'deferred')
+          AND (d.domain_id, d.next_attempt_at) BETWEEN (tenants.domain_id, tenants.since) AND (tenants.domain_id, $2)
         ORDER BY d.domain_id, d.next_attempt_at LIMIT (SELECT of_tenant FROM shares)
-    ) AS head
+    ) AS heads LIMIT 200) AS head
+    WHERE tenants.since <= $2
 ),
 -- In turns: a lane's first row before any lane's second, a tenant's first before any tenant's second.
 candidates AS (
-    SELECT f.id, f.domain_id, f.next_attempt_at, open.site, open.free,
+    SELECT f.*, open.site, open.free,
            row_number() OVER (PARTITION BY f.destination, f.domain_id ORDER BY f.next_attempt_at) AS turn
-    FROM found f CROSS JOIN LATERAL (SELECT * FROM site_room(f.destination, $2, $8, $9, $10)) AS open
+    FROM found f CROSS JOIN LATERAL (SELECT * FROM room_for(f.destination, $2, $8, $9)) AS open
     WHERE open.free > 0
 ),
 placed AS (
     SELECT c.*, row_number() OVER (PARTITION BY c.site ORDER BY c.turn, c.next_attempt_at) AS place FROM candidates c
 ),
 chosen AS (
-    SELECT p.id FROM (
+    SELECT p.id, p.message_id, p.destination, p.envelope_from FROM (
         SELECT *, row_number() OVER (PARTITION BY domain_id ORDER BY place, next_attempt_at) AS tenant_turn
         FROM placed WHERE place <= free
     ) AS p
@@ -102,10 +107,7 @@ chosen AS (
 -- Other recipients of the same message at the same destination go along in one SMTP transaction.
 along AS (
     SELECT sibling.id
-    FROM (
-        SELECT DISTINCT d.message_id, d.destination, d.envelope_from FROM deliveries d
-        WHERE d.id = ANY (ARRAY(SELECT id FROM chosen))
-    ) AS c
+    FROM (SELECT DISTINCT message_id, destination, envelope_from FROM chosen) AS c
     CROSS JOIN LATERAL (
         SELECT s.id FROM deliveries s
         WHERE s.message_id = c.message_id AND s.destination = c.destination AND s.envelope_from = c.envelope_from
@@ -133,7 +135,7 @@ SELECT little.is_all,
        CASE WHEN last_lane.free > 0 THEN last_lane.domain_id ELSE 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid END
            AS lane_domain,
        last_tenant.domain_id AS tenant, last_tenant.step AS tenant_step,
-       claimed.*, m.raw_size, CASE WHEN m.raw_size <= $11 THEN m.raw END AS raw
+       claimed.*, m.raw_size, CASE WHEN m.raw_size <= $10 THEN m.raw END AS raw
 FROM little
 LEFT JOIN (SELECT * FROM lanes ORDER BY step DESC LIMIT 1) AS last_lane ON true
 LEFT JOIN (SELECT * FROM tenants ORDER BY step DESC LIMIT 1) AS last_tenant ON true

@@ -19,12 +19,15 @@ WITH gone AS (
 DELETE FROM inboxes WHERE id IN (SELECT id FROM gone);
 
 -- name: removed_domains
--- Removed domains that nothing belongs to any more: no inbox, and no mail on its way that could still be suppressed.
+-- Removed domains that nothing belongs to any more: no inbox, and no mail on its way that could still be suppressed; one
+-- part for each partial index of what is on its way.
 SELECT d.id, d.organisation_id
 FROM domains d
 WHERE d.removed_at IS NOT NULL
   AND NOT EXISTS (SELECT FROM inboxes i WHERE i.domain_id = d.id)
-  AND NOT EXISTS (SELECT FROM deliveries q WHERE q.domain_id = d.id AND q.settled_at IS NULL)
+  AND NOT EXISTS (SELECT FROM deliveries q WHERE q.domain_id = d.id AND q.state IN ('queued', 'deferred'))
+  AND NOT EXISTS (SELECT FROM deliveries q WHERE q.domain_id = d.id AND q.state = 'leased')
+  AND NOT EXISTS (SELECT FROM deliveries q WHERE q.domain_id = d.id AND q.state = 'held')
 ORDER BY d.removed_at
 LIMIT $1;
 
