@@ -15,6 +15,8 @@ from tests.bench.machine import Spread
 
 T = TypeVar("T")
 OURS = "clawmail"
+#: between two turns: what the last one left behind is done by then.
+TURN_SECONDS = 0.1
 #: where the programs are that run as daemons; the usual search path of an account may lack them.
 DAEMONS = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin"
 
@@ -120,7 +122,7 @@ async def in_turns(rounds: int, contenders: Mapping[str, Callable[[], Awaitable[
         order = list(contenders.items())
         for name, work in order if number % 2 == 0 else reversed(order):
             results[name].append(await work())
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(TURN_SECONDS)
     return results
 
 

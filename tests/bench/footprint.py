@@ -14,7 +14,7 @@ from tests.support.dns_server import DnsServerThread
 
 GROUP = "footprint"
 #: seconds until a server that has just started is taken for idle.
-CALM_SECONDS = 3.0
+CALM_SECONDS = 2.0
 #: has PostgreSQL write every statement that it is sent into its log.
 LOG_STATEMENTS = ("ALTER SYSTEM SET log_statement = 'all'", "SELECT pg_reload_conf()")
 #: how such a line looks, whichever protocol the statement came by.
@@ -48,7 +48,7 @@ async def run(run: Run) -> None:
 
 async def _idle_queries(run: Run, house: House) -> None:
     """Statements a second of a server that nobody talks to."""
-    seconds = run.pick(8, 60)
+    seconds = run.pick(6, 60)
     async with house.sql() as connection:
         for statement in LOG_STATEMENTS:
             await connection.execute(statement)

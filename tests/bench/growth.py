@@ -34,7 +34,7 @@ async def run(run: Run) -> None:
             furnished(dns.nameserver) as empty,
             furnished(dns.nameserver, directory=directory) as full,
         ):
-            kept, count = WAYS[1], run.pick(700, 4000)
+            kept, count = WAYS[1], run.pick(600, 4000)
             peers = [
                 Peer(name, [house.pid], house.smtp_port, at_once)
                 for name, house in (("empty store", empty), (f"store of {stored:,} messages", full))

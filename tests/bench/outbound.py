@@ -114,7 +114,7 @@ async def _race(run: Run, house: House, key: str, port: int, names: Sequence[str
             contenders.append(await _postfix(run, stack, file, port, names))
         loads_to_carry = (("to one destination", names[:1], 1000), (f"to {MANY} destinations", names, 800))
         for name, those, goal in loads_to_carry:
-            count = run.pick(600, 5000)
+            count = run.pick(500, 5000)
             work = {each.name: partial(each.measure, count, those) for each in contenders}
             costs = await in_turns(run.rounds, work)
             for each in contenders:
@@ -164,7 +164,7 @@ async def _send_by_postfix(server: Postfix, file: Path, count: int, names: Seque
 async def _acceptance(run: Run, house: House, key: str) -> None:
     """The API alone: the destination is paused, so that nothing is carried meanwhile."""
     await house.command("queue", "pause", PAUSED)
-    count = run.pick(800, 6000)
+    count = run.pick(600, 6000)
     job = loads.HttpJob(house.api_port, key, [send_request(PAUSED)], CLIENTS, total=count)
     results, costs = [], []
     for _ in range(run.rounds):

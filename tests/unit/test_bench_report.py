@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.bench import chart, report
+from tests.bench import chart, compare, report
 from tests.bench.figures import Figure, Findings, Note, at_least, at_most, findings, one, table
 from tests.bench.machine import Spread
 
@@ -61,3 +61,21 @@ def test_the_chart_is_well_formed_and_says_the_same_in_words() -> None:
     assert [bar.get("class") for bar in bars] == ["ours", "peer", "ours"]
     assert float(bars[0].get("width", "0")) > float(bars[1].get("width", "0"))
     assert "Postfix, no checks 600" in str(picture.get("aria-label"))
+
+
+def with_rate(median: float, *, cpu: float) -> Findings:
+    """A run with one rate and its CPU, and a time that does not change."""
+    rate = Figure("reads", "first page", "requests/s", one(median), cpu_seconds_per_1000=one(cpu))
+    return findings({"commit": f"c{median:.0f}"}, [rate, Figure("reads", "page 1,000", "ms", one(3), goal=at_most(30))])
+
+
+def test_a_comparison_shows_what_changed_and_whether_for_the_better() -> None:
+    shown = compare.page(with_rate(1000, cpu=1.0), with_rate(1500, cpu=1.25), 1.1)
+    assert "* before: commit c1000\n* after: commit c1500" in shown
+    assert "| reads | first page | clawmail | requests/s | 1,000 | 1,500 | 1.50 | better |" in shown
+    assert "| reads | first page | clawmail | CPU s / 1,000 | 1 | 1.25 | 1.25 | worse |" in shown
+    assert "page 1,000" not in shown
+
+
+def test_a_comparison_leaves_out_what_only_one_run_has() -> None:
+    assert not list(compare.changes(FOUND, with_rate(1000, cpu=1.0)))
