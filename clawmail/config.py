@@ -21,6 +21,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import msgspec
 
 from clawmail.base.settings import Settings
+from clawmail.base.validation import in_words
 
 DEFAULT_PATH = Path("/etc/clawmail/config.toml")
 
@@ -181,7 +182,7 @@ def _convert(values: Sections, problems: list[str]) -> Settings | None:
                 msgspec.convert({key: value}, kind)
                 good[key] = value
             except msgspec.ValidationError as error:
-                problems.append(f"{section}.{key} = {value!r}: {str(error).split(' - at')[0]}")
+                problems.append(f"{section}.{key} = {value!r}: {in_words(str(error).split(' - at')[0])}")
         sections[section] = msgspec.convert(good, kind)
     return Settings(**sections)
 

@@ -133,6 +133,8 @@ class Pipeline:
             if not colon:
                 raise Unauthenticated("Invalid credentials; expected <email>:<inbox_api_key>")
             return await access.inbox(address, key)
+        if colon:
+            raise Unauthenticated("This call takes a domain's token, not the key of an inbox")
         if route.auth == "creation":
             return await access.creation(credential)
         return await access.domain(credential, pending=route.auth == "pending domain")

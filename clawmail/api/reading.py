@@ -23,6 +23,7 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from clawmail.api.errors import NotAcceptedYet
 from clawmail.base.errors import Invalid, TooLarge
+from clawmail.base.validation import in_words
 
 #: seconds that a body may take to arrive.
 BODY_SECONDS = 120.0
@@ -220,13 +221,13 @@ def _words(kind: type[msgspec.Struct], field: str) -> str:
 
 
 def explain(error: msgspec.ValidationError, kind: type[msgspec.Struct]) -> Invalid:
-    """A validation error in words that name the field first: ``limit: expected int <= 100``."""
+    """A validation error in words that name the field first: ``limit: expected a whole number <= 100``."""
     match = _PLACE.match(str(error))
     what, where = (match["what"], match["where"] or "") if match else (str(error), "")
     if missing := _MISSING.match(what):
         field = f"{where}.{missing['field']}".strip(".")
         return Invalid(f"{field} is required", field=field)
-    what = what.replace("`", "")
+    what = in_words(what)
     if not where:
         return Invalid(what)
     if words := _words(kind, where):

@@ -223,7 +223,7 @@ class Domains:
     async def _live(self, conn: Connection, name: str) -> Domain:
         domain = await accounts.domain_for_update(conn, normalise_domain(name) or name)
         if domain is None:
-            raise NotFound(f"There is no domain {name}")
+            raise NotFound(f"There is no domain {name}; clawmail domain list shows those there are")
         return domain
 
 

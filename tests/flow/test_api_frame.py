@@ -199,6 +199,8 @@ async def test_the_scheme_is_case_insensitive_and_the_kind_of_key_matters(api: A
     key = inbox.rpartition(":")[2]
     for wrong in (inbox, key, creation, token[:-1], token + "0", token.upper()):
         assert (await api.get("/api/v1/inboxes", key=wrong)).status == 401
+    refused = await api.get("/api/v1/inboxes", key=inbox)
+    assert refused.json["error"] == "This call takes a domain's token, not the key of an inbox"
     for wrong in (token, key, f"agent@claw.example:{token}", f"other@claw.example:{key}", f":{key}", f"{inbox}0"):
         assert (await api.get("/read", key=wrong)).status == 401
     assert (await api.get("/read", key=f"AGENT@Claw.Example:{key}")).status == 200

@@ -109,3 +109,13 @@ def test_what_may_not_be_read_is_told_with_a_way_out() -> None:
 
     with pytest.raises(click.ClickException, match=r"secret\.key'\. Run this as root, or as the server's user"):
         run(main)
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [("sevre", "No such command 'sevre' (did you mean serve?)."), ("frobnicate", "No such command 'frobnicate'.")],
+)
+def test_a_mistyped_command_is_answered_with_the_nearest(word: str, said: str) -> None:
+    done = CliRunner().invoke(main, [word])
+    assert done.exit_code == 2
+    assert said in done.output
