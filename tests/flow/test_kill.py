@@ -9,8 +9,9 @@ import pytest
 from tests.torture.account import Account
 from tests.torture.faults import FAULTS
 from tests.torture.run import torture
+from tests.torture.standby import BINARIES
 from tests.torture.world import World
-from tests.torture.worlds import alone, together
+from tests.torture.worlds import alone, mirrored, together
 
 BY_NAME = {fault.name: fault for fault in FAULTS}
 
@@ -40,3 +41,15 @@ async def test_two_servers_keep_what_they_promised(seed: int) -> None:
     async with together() as world:
         account = await torture(world, [BY_NAME[name] for name in names], seconds=60, rounds=1)
         assert_kept(world, account)
+
+
+@pytest.mark.skipif(not (BINARIES / "postgres").exists(), reason=f"no PostgreSQL in {BINARIES}")
+@pytest.mark.parametrize("seed", [9])
+async def test_a_standby_that_is_promoted_has_every_promise(seed: int) -> None:
+    """Twice: the second time the primary is one that was a standby before."""
+    random.seed(seed)
+    names = ("standby promoted", "kill -9 a server", "standby promoted")
+    async with mirrored() as world:
+        account = await torture(world, [BY_NAME[name] for name in names], seconds=120, rounds=1)
+        assert_kept(world, account)
+        assert [strike.kind for strike in world.ledger.strikes].count("standby promoted") == 2
