@@ -54,12 +54,12 @@ async def take(
         # A migration since then may have changed what is kept of a message beside its bytes.
         last = earlier if earlier is not None and earlier.migrations == migrations else None
         shapes = await store.tables(conn)
-        days = [day async for day in store.days(conn)]
-        expected = len(days) + len(shapes) - 1
+        days = {s.name: [day async for day in store.days(conn, s)] for s in shapes if s.name in store.BY_DAY}
+        expected = len(shapes) - len(days) + sum(map(len, days.values()))
         moment = now.strftime("%Y%m%dT%H%M%S.%f")
         for shape in shapes:
-            if shape.name == store.MESSAGES:
-                for day in days:
+            if shape.name in days:
+                for day in days[shape.name]:
                     old = _unchanged(last, directory, day, shape)
                     kept += old is not None
                     files.append(old or await _write_day(conn, directory, day, shape))
@@ -126,8 +126,8 @@ def _unchanged(
 async def _write_day(
     conn: Connection, directory: BackupDirectory, day: store.Day, shape: store.TableShape
 ) -> StoredFile:
-    name = f"messages/{day.day.isoformat()}-{day.digest[:16]}"
-    return await _write(directory, name, shape, partial(store.copy_day, conn, day.day), day)
+    name = f"messages/{day.day.isoformat()}-{day.digest[:16]}{store.BY_DAY[shape.name].suffix}"
+    return await _write(directory, name, shape, partial(store.copy_day, conn, shape, day.day), day)
 
 
 async def _write(

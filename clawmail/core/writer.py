@@ -4,7 +4,8 @@ An entrance awaits ``write`` and answers 250 or 201 when it returns: the posting
 on its way to the disk, the postings that arrive meanwhile gather, and the next transaction takes them all. So a lone
 mail never waits for company, and a crowd pays for one commit. If a batch fails for a reason of one posting, its members
 are tried one by one, so that nobody pays for his neighbour. Large messages have a lane of their own: their bytes take
-the database a while, and small mail behind them would have to wait.
+the database a while, and small mail behind them would have to wait. While there is small mail, the large lane rests as
+long as it works.
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ from clawmail.base.errors import ClawmailError, StoreInDoubt, StoreUnwell
 from clawmail.model.mail import Posted, Posting
 from clawmail.store import postings
 from clawmail.store.db import Database
+from clawmail.store.pieces import LARGE_BYTES
 
 #: postings of one transaction.
 MAX_BATCH = 64
 #: bytes of one transaction, unless one message alone is larger.
 MAX_BATCH_BYTES = 8 * 1024 * 1024
-#: bytes from which a message goes by the lane for large ones.
-LARGE_BYTES = 1024 * 1024
+#: seconds after a small message for which large ones leave the database to others half of the time, and the longest
+#: rest between two pieces.
+COMPANY_SECONDS = 1.0
+MAX_REST_SECONDS = 0.05
 #: longest wait for one batch, in seconds; after that the mail is refused for now and stays with its sender.
 BATCH_SECONDS = 60.0
 #: longest search for the outcome of a commit that was not answered, and the gap between two tries, in seconds.
@@ -46,6 +50,11 @@ class _Try:
     backend: int = 0
 
 
+def rest_after(seconds: float, alone: float) -> float:
+    """The seconds of rest after a piece that took ``seconds``; the last small message came ``alone`` seconds ago."""
+    return min(seconds, MAX_REST_SECONDS) if alone < COMPANY_SECONDS else 0.0
+
+
 class Writer:
     """Gathers postings and commits them."""
 
@@ -55,14 +64,19 @@ class Writer:
         self._on_deliveries = on_deliveries
         self._small: _Waiting = deque()
         self._large: _Waiting = deque()
+        #: when the last small message came, on the loop's clock.
+        self._small_at = -COMPANY_SECONDS
         #: the task that empties a lane, by the lane's identity. One: what arrives while a batch is flushed to the disk
         #: shares the next, and the larger the crowd, the cheaper each of it. (Two cost an eighth more CPU a message.)
         self._flushers: dict[int, asyncio.Task[None]] = {}
 
     async def write(self, posting: Posting) -> Posted:
         """Commits ``posting`` and returns. Raises QuotaExceeded, NotFound or StoreUnwell; then nothing was kept."""
-        future: asyncio.Future[Posted] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Posted] = loop.create_future()
         lane = self._large if posting.message.size >= LARGE_BYTES else self._small
+        if lane is self._small:
+            self._small_at = loop.time()
         lane.append((posting, future))
         if id(lane) not in self._flushers:
             self._flushers[id(lane)] = asyncio.create_task(self._flush(lane), name="writer")
@@ -124,7 +138,11 @@ class Writer:
         """Writes a batch and commits."""
         async with self._db.transaction() as conn:
             tried.backend = conn.get_server_pid()
-            tried.written += await postings.post(conn, batch)
+            tried.written += await postings.post(conn, batch, self._rest)
+
+    async def _rest(self, seconds: float) -> None:
+        """Between two pieces of a large message, of which the last took so long."""
+        await asyncio.sleep(rest_after(seconds, asyncio.get_running_loop().time() - self._small_at))
 
     async def _is_stored(self, tried: _Try) -> bool:
         """Whether a transaction that ended without an answer was committed all the same.

@@ -21,10 +21,27 @@ from clawmail.store.queries import load
 
 #: seconds that one table may take.
 TABLE_SECONDS = 6 * 3600.0
-#: messages are immutable and large, so they are kept by day; this table is not among ``tables``.
-MESSAGES = "messages"
-
 _sql = load("backup")
+
+
+class _ByDay(NamedTuple):
+    """The queries for a table that is kept by day."""
+
+    #: what the names of its files end with.
+    suffix: str
+    #: the first message at or behind an id.
+    next: str
+    #: how many messages from one id up to another, and a digest of which.
+    between: str
+    #: their rows.
+    rows: str
+
+
+#: messages are immutable and large, so the tables that hold them are kept by day.
+BY_DAY = {
+    "messages": _ByDay("", _sql.next_message, _sql.messages_between, _sql.messages_of_day),
+    "message_pieces": _ByDay("-pieces", _sql.next_in_pieces, _sql.in_pieces_between, _sql.pieces_of_day),
+}
 
 
 class TableShape(NamedTuple):
@@ -90,15 +107,16 @@ async def migrations(conn: Connection) -> list[str]:
     return [row["name"] for row in await conn.fetch(_sql.migrations)]
 
 
-async def days(conn: Connection) -> AsyncIterator[Day]:
-    """The days that have messages, oldest first."""
-    found: UUID | None = await conn.fetchval(_sql.next_message, UUID(int=0))
+async def days(conn: Connection, table: TableShape) -> AsyncIterator[Day]:
+    """The days that have messages in a table of ``BY_DAY``, oldest first."""
+    queries = BY_DAY[table.name]
+    found: UUID | None = await conn.fetchval(queries.next, UUID(int=0))
     while found is not None:
         day = time_of(found).date()
         first, end = bounds(day)
-        row = await conn.fetchrow(_sql.messages_between, first, end)
+        row = await conn.fetchrow(queries.between, first, end)
         yield Day(day, row["rows"], row["digest"])
-        found = await conn.fetchval(_sql.next_message, end)
+        found = await conn.fetchval(queries.next, end)
 
 
 def bounds(day: date) -> tuple[UUID, UUID]:
@@ -112,10 +130,10 @@ async def copy_table(conn: Connection, table: TableShape, write: Callable[[bytes
     return _rows(await conn.copy_from_table(table.name, columns=table.columns, output=write, format="binary"))
 
 
-async def copy_day(conn: Connection, day: date, write: Callable[[bytes], Awaitable[None]]) -> int:
-    """Hands a day's messages to ``write``, every column in its order; how many."""
+async def copy_day(conn: Connection, table: TableShape, day: date, write: Callable[[bytes], Awaitable[None]]) -> int:
+    """Hands a table's rows of a day's messages to ``write``, every column in its order; how many. See ``BY_DAY``."""
     first, end = bounds(day)
-    return _rows(await conn.copy_from_query(_sql.messages_of_day, first, end, output=write, format="binary"))
+    return _rows(await conn.copy_from_query(BY_DAY[table.name].rows, first, end, output=write, format="binary"))
 
 
 async def load_table(conn: Connection, table: TableShape, source: AsyncIterator[bytes]) -> int:

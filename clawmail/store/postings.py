@@ -7,21 +7,19 @@ locked and the postings judged one by one: one that is refused is left out and s
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from uuid import UUID
 
 from clawmail.base.errors import ClawmailError, NotFound, QuotaExceeded
 from clawmail.model.mail import Message, Posted, Posting, message_key
+from clawmail.store import pieces
 from clawmail.store.db import Connection
 from clawmail.store.enqueue import enqueue
-from clawmail.store.filing import Batch, file, message_row
+from clawmail.store.filing import Batch, file
+from clawmail.store.pieces import LARGE_BYTES, Rest
 from clawmail.store.queries import load
 from clawmail.store.usage import became_read
 
-#: messages of so many bytes and more are digested in a thread and written ahead of their batch: they take longest, and
-#: nobody else's mail for the same inboxes has to wait for them.
-LARGE_BYTES = 1024 * 1024
 #: References looked at when a thread is searched, newest first.
 MAX_REFERENCES = 50
 
@@ -31,15 +29,20 @@ _sql = load("postings")
 _Threads = dict[UUID, dict[UUID, UUID]]
 
 
-async def post(conn: Connection, postings: Sequence[Posting]) -> list[Posted | ClawmailError]:
+async def _no_rest(_seconds: float) -> None:
+    """Goes on at once."""
+
+
+async def post(conn: Connection, postings: Sequence[Posting], rest: Rest = _no_rest) -> list[Posted | ClawmailError]:
     """Writes ``postings`` inside the caller's transaction; one result for each, in order.
 
     A result is an error (QuotaExceeded, or NotFound for an inbox that was removed meanwhile) when that posting was
-    left out.
+    left out. ``rest`` is awaited between the pieces of a large message.
     """
+    # Large ones ahead of their batch: they take longest, and nobody else's mail for the same inboxes waits for them.
     for posting in postings:
         if posting.message.size >= LARGE_BYTES:
-            await conn.execute(_sql.insert_message, *await asyncio.to_thread(message_row, posting.message))
+            await pieces.write(conn, posting.message, rest)
     refusals: list[ClawmailError | None] = [None] * len(postings)
     accepted, threads = postings, None
     # An email that is answered may be locked only behind the inbox it is in, as everywhere.

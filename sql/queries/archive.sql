@@ -12,7 +12,8 @@ LIMIT $3;
 -- name: emails
 -- All that is kept of these emails, oldest first. $1 inbox, $2 ids
 SELECT e.direction, e.is_read, e.is_archived, m.received_at, m.envelope_from, m.bcc_addresses, m.authentication,
-       m.rfc_message_id, m.subject, m.trace, m.raw
+       m.rfc_message_id, m.subject, m.trace,
+       coalesce(m.raw, pieces_of(m.id)) AS raw
 FROM emails e
 JOIN messages m ON m.id = e.message_id
 WHERE e.id = ANY ($2::uuid[]) AND e.inbox_id = $1

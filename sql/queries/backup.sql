@@ -29,6 +29,21 @@ WHERE id >= $1 AND id < $2;
 -- Messages from one id up to another, whole.
 SELECT * FROM messages WHERE id >= $1 AND id < $2 ORDER BY id;
 
+-- name: next_in_pieces
+-- The first message in pieces at or behind an id.
+SELECT message_id FROM message_pieces WHERE message_id >= $1 ORDER BY message_id, number LIMIT 1;
+
+-- name: in_pieces_between
+-- How many messages in pieces there are from one id up to another, and a digest of which; the index alone is read.
+SELECT count(*) AS rows,
+       encode(sha256(coalesce(string_agg(uuid_send(message_id), ''::bytea ORDER BY message_id), '')), 'hex') AS digest
+FROM message_pieces
+WHERE message_id >= $1 AND message_id < $2 AND number = 0;
+
+-- name: pieces_of_day
+-- The pieces of messages from one id up to another, whole.
+SELECT * FROM message_pieces WHERE message_id >= $1 AND message_id < $2 ORDER BY message_id, number;
+
 -- name: holds_something
 -- Whether anybody has something to lose in this database.
 SELECT EXISTS (SELECT FROM organisations) OR EXISTS (SELECT FROM messages);

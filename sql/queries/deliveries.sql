@@ -151,9 +151,11 @@ SELECT least(
 );
 
 -- name: renew
--- The heartbeat: everything this owner still holds, in one statement. Rows not in the answer were lost.
+-- The heartbeat: everything this owner still holds, in one statement. Rows not in the answer were lost. Here and below an
+-- owner says that a row is leased (constraint deliveries_lease). Asked for by its state it would be looked for in the
+-- index of leases, past all that lie there dead while somebody's long transaction, a backup's, keeps them.
 UPDATE deliveries SET lease_until = $3
-WHERE id = ANY ($2) AND state = 'leased' AND lease_owner = $1
+WHERE id = ANY ($2) AND lease_owner = $1
 RETURNING id;
 
 -- name: take_over
@@ -178,7 +180,7 @@ UPDATE deliveries d
 SET state = CASE WHEN d.attempts = 0 THEN 'queued' ELSE 'deferred' END,
     lease_owner = NULL, lease_until = NULL, next_attempt_at = given.at
 FROM unnest($2::uuid[], $3::bigint[], $4::timestamptz[]) AS given (id, fence, at)
-WHERE d.id = given.id AND d.lease_fence = given.fence AND d.state = 'leased' AND d.lease_owner = $1
+WHERE d.id = given.id AND d.lease_fence = given.fence AND d.lease_owner = $1
 RETURNING d.id;
 
 -- name: settle
@@ -200,7 +202,7 @@ moved AS (
         notice = g.notice, delay_noticed = d.delay_noticed OR g.delay_noticed,
         settled_at = CASE WHEN g.state IN ('queued', 'deferred') THEN NULL ELSE $2::timestamptz END
     FROM given g
-    WHERE d.id = g.id AND d.lease_fence = g.fence AND d.state = 'leased' AND d.lease_owner = $1
+    WHERE d.id = g.id AND d.lease_fence = g.fence AND d.lease_owner = $1
     RETURNING d.id, d.organisation_id, d.domain_id, d.inbox_id, d.email_id, d.recipient, d.state, d.kind
 ),
 told AS (
@@ -218,4 +220,4 @@ SELECT id FROM moved;
 
 -- name: body
 -- The bytes of a message that was too large to come with its claim.
-SELECT raw FROM messages WHERE id = $1;
+SELECT coalesce(raw, pieces_of(id)) FROM messages WHERE id = $1;

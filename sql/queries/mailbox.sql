@@ -45,8 +45,9 @@ LEFT JOIN domain_retention r ON r.domain_id = e.domain_id
 WHERE e.id = $2 AND e.inbox_id = $1;
 
 -- name: raw_piece
--- Some octets of a message; the column is stored uncompressed, so that only these are read. $2 counts from 0.
-SELECT substring(raw FROM $2::integer + 1 FOR $3::integer) FROM messages WHERE id = $1;
+-- Some octets of a message; they are stored uncompressed, so that only these are read. $2 counts from 0.
+SELECT coalesce(substring(raw FROM $2::integer + 1 FOR $3::integer), piece_of(id, $2, $3))
+FROM messages WHERE id = $1;
 
 -- name: recipients
 -- How far a sent mail got with each of its recipients, in the order they were named. A lease is an attempt under way.

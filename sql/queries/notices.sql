@@ -14,6 +14,6 @@ RETURNING id, organisation_id, domain_id, email_id, envelope_from, recipient, st
 
 -- name: original
 -- The message a notice is about, and the inbox it goes to, unless that was removed.
-SELECT m.raw, m.received_at, i.address
+SELECT coalesce(m.raw, pieces_of(m.id)) AS raw, m.received_at, i.address
 FROM messages m JOIN inboxes i ON i.id = $2 AND i.removed_at IS NULL
 WHERE m.id = $1;

@@ -14,12 +14,16 @@ FROM unnest($1::uuid[], $2::uuid[]) AS wanted (inbox_id, message_key)
 JOIN emails e ON e.inbox_id = wanted.inbox_id AND e.message_key = wanted.message_key;
 
 -- name: insert_message
--- One message ahead of its batch: its bytes and what was read out of them. Lists come as text, see `file`.
+-- One message ahead of its batch: what was read out of it, and its bytes unless pieces follow. Lists: see `file`.
 INSERT INTO messages (id, raw, raw_sha256, raw_size, trace, rfc_message_id, in_reply_to, reference_ids, subject,
                       from_address, from_name, envelope_from, sender_warning, to_addresses, cc_addresses, bcc_addresses,
                       reply_to, body_text, body_html, attachments, authentication, received_at, notes)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::text[], $9, $10, $11, $12, $13, $14::text::text[], $15::text::text[],
         $16::text::text[], $17::text::text[], $18, $19, $20, $21, $22, $23::text::text[]);
+
+-- name: insert_piece
+-- Some bytes of a message that was written without any.
+INSERT INTO message_pieces (message_id, number, octets) VALUES ($1, $2, $3);
 
 -- name: take_back_messages
 -- Messages whose postings were refused after their bytes were written, in the same transaction.

@@ -34,8 +34,11 @@ SELECT id,
        CASE WHEN octet_length(raw) <> raw_size
             THEN format('holds %s bytes, was stored with %s', octet_length(raw), raw_size)
             ELSE 'the SHA-256 of its bytes is not the stored one' END AS problem
-FROM messages
-WHERE id = ANY ($1::uuid[]) AND (octet_length(raw) <> raw_size OR sha256(raw) <> raw_sha256);
+FROM (
+    SELECT id, coalesce(raw, pieces_of(id), ''::bytea) AS raw, raw_size, raw_sha256 FROM messages
+    WHERE id = ANY ($1::uuid[]) OFFSET 0
+) AS m
+WHERE octet_length(raw) <> raw_size OR sha256(raw) <> raw_sha256;
 
 -- name: orphaned_messages
 -- Of these messages, those that no inbox holds and no delivery carries.

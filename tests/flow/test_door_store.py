@@ -32,7 +32,10 @@ class House:
     async def stored(self) -> list[bytes]:
         """Every message's bytes, oldest first."""
         async with self.db.connection() as conn:
-            return [row["raw"] for row in await conn.fetch("SELECT raw FROM messages ORDER BY id")]
+            return [
+                row["raw"]
+                for row in await conn.fetch("SELECT coalesce(raw, pieces_of(id)) AS raw FROM messages ORDER BY id")
+            ]
 
     async def copies(self) -> int:
         """How many emails there are in all inboxes."""
