@@ -25,7 +25,7 @@ def _common(command: Command) -> Command:
         json_option,
         config_option,
         click.argument("path", type=click.Path(path_type=Path)),
-        click.option("--format", "form", type=click.Choice(FORMS), required=True, help="Form of the archive."),
+        click.option("--format", "form", type=click.Choice(FORMS), help="Form of the archive, if PATH does not tell."),
         click.option("--inbox", "address", metavar="ADDRESS", required=True, help="The inbox."),
     ):
         command = option(command)
@@ -34,12 +34,12 @@ def _common(command: Command) -> Command:
 
 @click.command("export")
 @_common
-def export_command(address: str, form: Form, path: Path, config_path: Path | None, as_json: bool) -> None:
+def export_command(address: str, form: Form | None, path: Path, config_path: Path | None, as_json: bool) -> None:
     """Write all mail of an inbox to PATH, which must be new; - is standard output.
 
     Messages are written byte for byte, with their dates and whether they are read and archived.
     """
-    _refuse_standard(form, path)
+    form = _form_of(path, form)
     settings = load_settings(config_path)
 
     async def main() -> None:
@@ -65,12 +65,12 @@ def export_command(address: str, form: Form, path: Path, config_path: Path | Non
 
 @click.command("import")
 @_common
-def import_command(address: str, form: Form, path: Path, config_path: Path | None, as_json: bool) -> None:
+def import_command(address: str, form: Form | None, path: Path, config_path: Path | None, as_json: bool) -> None:
     """File the mail of an archive at PATH into an inbox; - is standard input.
 
     What the inbox holds already is skipped, so that an import that was cut off is finished by running it again.
     """
-    _refuse_standard(form, path)
+    form = _form_of(path, form)
     settings = load_settings(config_path)
 
     async def main() -> None:
@@ -94,9 +94,16 @@ def import_command(address: str, form: Form, path: Path, config_path: Path | Non
     run(main)
 
 
-def _refuse_standard(form: str, path: Path) -> None:
-    if form == "maildir" and str(path) == "-":
+def _form_of(path: Path, given: Form | None) -> Form:
+    """The form that was given, or that the path tells: agent.mbox, agent.jsonl, or a directory."""
+    if given is None:
+        told: dict[str, Form] = {".mbox": "mbox", ".jsonl": "jsonl"}
+        given = "maildir" if path.is_dir() else told.get(path.suffix)
+    if given is None:
+        raise click.UsageError(f"--format is missing, and {path} does not tell it: one of {', '.join(FORMS)}")
+    if given == "maildir" and str(path) == "-":
         raise click.UsageError("a Maildir is a directory; give its path")
+    return given
 
 
 def _one_line(facts: dict[str, Any]) -> str:

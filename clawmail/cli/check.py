@@ -10,6 +10,7 @@ import asyncio
 import platform
 import sys
 from collections.abc import Awaitable, Callable, Iterable
+from ipaddress import ip_address
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -38,12 +39,22 @@ def _common(command: Command) -> Command:
     return command
 
 
+def _ip(_ctx: click.Context, _parameter: click.Parameter, text: str) -> str:
+    """An address that can be one: a typing error is no answer of SPF's."""
+    if text:
+        try:
+            ip_address(text)
+        except ValueError:
+            raise click.BadParameter(f"{text!r} is not an IP address") from None
+    return text
+
+
 def _envelope(command: Command) -> Command:
     """What is known of the SMTP session."""
     for option in (
         click.option("--helo", default="", help="What the client called itself in EHLO."),
         click.option("--mail-from", default="", help='The envelope sender; "" or <> is the null sender.'),
-        click.option("--ip", default="", help="The client's address."),
+        click.option("--ip", default="", callback=_ip, help="The client's address."),
     ):
         command = option(command)
     return command

@@ -11,8 +11,10 @@ import pytest
 from click.testing import CliRunner
 
 from clawmail.__main__ import COMMANDS, main
+from clawmail.cli.archive import _form_of
 from clawmail.cli.options import print_table, run
 from clawmail.cli.values import Size, ask_first, size_text
+from clawmail.core.archive.files import Form
 
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
 
@@ -119,3 +121,29 @@ def test_a_mistyped_command_is_answered_with_the_nearest(word: str, said: str) -
     done = CliRunner().invoke(main, [word])
     assert done.exit_code == 2
     assert said in done.output
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "form"),
+    [("a.mbox", None, "mbox"), ("a.jsonl", None, "jsonl"), (".", None, "maildir"), ("-", "jsonl", "jsonl")],
+)
+def test_the_form_of_an_archive_is_told_by_its_path(name: str, given: Form | None, form: Form, tmp_path: Path) -> None:
+    assert _form_of(Path(name) if name == "-" else tmp_path / name, given) == form
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["export", "--inbox", "a@b.test", "mail.txt"],
+            "--format is missing, and mail.txt does not tell it",
+        ),
+        (["import", "--inbox", "a@b.test", "-"], "--format is missing, and - does not tell it"),
+        (["import", "--inbox", "a@b.test", "--format", "maildir", "-"], "a Maildir is a directory"),
+        (["check", "spf", "--ip", "1.2.3", "--mail-from", "a@b.test"], "'1.2.3' is not an IP address"),
+    ],
+)
+def test_what_cannot_be_meant_is_a_usage_error(words: list[str], said: str) -> None:
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 2
+    assert said in re.sub(r"\s+", " ", done.output)
