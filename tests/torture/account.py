@@ -39,7 +39,8 @@ HINDERING = (
 )
 
 STORED = """
-    SELECT m.rfc_message_id AS name, m.raw_sha256 = sha256(coalesce(m.raw, pieces_of(m.id))) AS sound, m.raw_sha256 AS sha256
+    SELECT m.rfc_message_id AS name, m.raw_sha256 = sha256(coalesce(m.raw, pieces_of(m.id))) AS sound,
+           m.raw_sha256 AS sha256
     FROM emails e JOIN messages m ON m.id = e.message_id
     WHERE e.direction = 'inbound' AND m.rfc_message_id LIKE '%@sender.test>'
 """
