@@ -5,7 +5,8 @@ all of the domain's and may lift a suppression.
 
 Who keeps asking hands in what the last page gave him as ``after``. Ids are made before they are committed, by several
 processes with clocks of their own, so an event may appear later than one with a greater id. Therefore no page gives an
-``after`` of the last ``OVERLAP_SECONDS``: what is younger is shown again the next time, and none is missed.
+``after`` of the last ``OVERLAP_SECONDS``: what is younger is shown again the next time, and none is missed that is
+written within them.
 """
 
 from __future__ import annotations
