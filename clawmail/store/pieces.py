@@ -1,4 +1,4 @@
-"""Large messages: their bytes are written piece by piece, with a rest after each.
+"""Large messages: their bytes are written piece by piece, with a rest after each, and read so as well.
 
 A commit waits until everything written ahead of it is on the disk, whoever wrote it. So that a small one never waits
 for more than a piece, and the database has a breath for others in between, a message of 24 MiB is two hundred
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from uuid import UUID
 
 from clawmail.model.mail import Message
 from clawmail.store.db import Connection
@@ -25,7 +26,11 @@ PIECE_BYTES = 128 * 1024
 #: awaited after each piece, with the seconds that it took.
 Rest = Callable[[float], Awaitable[None]]
 
+#: octets read at a time.
+READ_BYTES = 8 * PIECE_BYTES
+
 _sql = load("postings")
+_raw_piece = load("mailbox").raw_piece
 
 
 async def write(conn: Connection, message: Message, rest: Rest) -> None:
@@ -37,3 +42,10 @@ async def write(conn: Connection, message: Message, rest: Rest) -> None:
         began = time.perf_counter()
         await conn.execute(_sql.insert_piece, identifier, number, raw[start : start + PIECE_BYTES])
         await rest(time.perf_counter() - began)
+
+
+async def read(conn: Connection, message_id: UUID, size: int) -> bytes:
+    """The ``size`` bytes of a message, however they are stored; none takes the loop or the database long."""
+    starts = range(0, size, READ_BYTES)
+    parts: list[bytes] = [await conn.fetchval(_raw_piece, message_id, start, READ_BYTES) for start in starts]
+    return await asyncio.to_thread(b"".join, parts)

@@ -11,7 +11,7 @@ from clawmail.base.ids import new_id
 from clawmail.core.verify import Verifier
 from clawmail.core.writer import COMPANY_SECONDS, MAX_REST_SECONDS, rest_after
 from clawmail.model.mail import Filing, Posting
-from clawmail.store import archive, deliveries, mailbox, originals, postings
+from clawmail.store import archive, deliveries, mailbox, originals, pieces, postings
 from clawmail.store.db import Database
 from clawmail.store.pieces import LARGE_BYTES, PIECE_BYTES
 from tests.support import mail
@@ -41,7 +41,7 @@ async def test_every_reader_gets_the_bytes_as_they_were_sent(db: Database, tenan
     async with db.connection() as conn:
         assert await conn.fetchval("SELECT raw FROM messages WHERE id = $1", row) is None
         assert await conn.fetchval("SELECT count(*) FROM message_pieces") == -(-size // PIECE_BYTES)
-        assert await deliveries.body(conn, row) == raw
+        assert await deliveries.body(conn, row) == await pieces.read(conn, row, size) == raw
         original = await originals.original(conn, email_id, tenant.inbox.id)
         assert original is not None and original.raw == raw
         assert [kept.raw for kept in await archive.emails(conn, tenant.inbox.id, [email_id])] == [raw]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clawmail.model.attempt import Stage
-from clawmail.net.content import Content
+from clawmail.net.content import BLOCK_OCTETS, Content
 from clawmail.net.envelope import Capabilities, Envelope, RecipientLine, impossible, mail_command, rcpt_command, xtext
 from clawmail.net.smtp_client import Session, SessionEnded, Timeouts, open_session
 from clawmail.net.tls import Demand, Level, TlsContexts
@@ -120,6 +120,23 @@ async def test_a_silent_host_is_given_up() -> None:
     async with SmtpSink(silent="MAIL") as mx:
         with pytest.raises(SessionEnded, match="no reply within 2 s"):
             await deliver(mx, "b@there.test")
+
+
+def raw_of_blocks(filler: bytes) -> bytes:
+    """A message of several blocks with dots and bare line ends wherever a block might be cut."""
+    return b"".join(filler * (BLOCK_OCTETS // len(filler) - 3 + n) + b"\r\n.\r\n..x" for n in range(8))
+
+
+@pytest.mark.parametrize(
+    "raw", [raw_of_blocks(b"x"), raw_of_blocks(b"\r\n"), raw_of_blocks(b".\r\n"), b"x" * BLOCK_OCTETS * 3]
+)
+def test_large_messages_are_looked_at_in_blocks_and_sent_as_one(raw: bytes) -> None:
+    content = Content(raw).prepared()
+    assert content.raw == (raw if raw.endswith(b"\r\n") else raw + b"\r\n")
+    assert content.stuffed == (b"\r\n" + content.raw).replace(b"\r\n.", b"\r\n..")[2:] + b".\r\n"
+    for bare in (b"\n", b"\r"):
+        mended = Content(raw + b"y" + bare + raw)
+        assert mended.raw.removesuffix(b"\r\n") == (raw + b"y\r\n" + raw).removesuffix(b"\r\n")
 
 
 @pytest.mark.parametrize("raw", [b"a\nb\rc\r\nd", b"Subject: x\n\n.\nMAIL FROM:<>\n", b"a\r\n.\rb\r\n", b"", b"\r"])

@@ -18,7 +18,7 @@ from clawmail.net.content import Content
 from clawmail.protocol.authres import remove_forged
 from clawmail.protocol.headers import split_message, without_mbox_line
 from clawmail.protocol.submission import without_fields
-from clawmail.store import deliveries
+from clawmail.store import pieces
 from clawmail.store.db import Database
 
 #: bytes of large messages in memory at once; one that is larger by itself goes alone.
@@ -38,6 +38,10 @@ def assembled(delivery: ClaimedDelivery, raw: bytes) -> bytes:
         raw = remove_forged(split_message(raw), {str(name) for name in forged})
     replaced = {str(name).encode() for name in delivery.options.get("without") or ()}
     return delivery.prefix + (without_fields(raw, replaced) if replaced else without_mbox_line(raw))
+
+
+def _prepared(delivery: ClaimedDelivery, raw: bytes) -> Content:
+    return Content(assembled(delivery, raw)).prepared()
 
 
 class Messages:
@@ -63,8 +67,9 @@ class Messages:
         await self._take(size)
         try:
             async with self._db.connection() as conn:
-                raw = await deliveries.body(conn, delivery.message_id)
-            content = self._shared[key] = Content(assembled(delivery, raw))
+                raw = await pieces.read(conn, delivery.message_id, delivery.raw_size)
+            content = self._shared[key] = await asyncio.to_thread(_prepared, delivery, raw)
+            del raw  # what is held from here on is what was counted
             yield content
         finally:
             self._give(size)
