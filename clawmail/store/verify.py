@@ -21,8 +21,10 @@ from clawmail.store.db import Connection
 from clawmail.store.mailbox import drop_unreferenced
 from clawmail.store.queries import load
 
-#: octets of messages that one statement reads and hashes: a fraction of a second.
+#: octets that one statement reads, hashes or counts in: a fraction of a second, unless a single row has more.
 MAX_BYTES = 32 * 1024 * 1024
+#: longest wait for such a statement; an inbox of many millions is counted at once.
+STATEMENT_SECONDS = 3600.0
 _FIRST_ID = UUID(int=0)
 
 _sql = load("verify")
@@ -73,7 +75,7 @@ async def next_batch(conn: Connection, table: Table, after: UUID | None) -> list
     portions: list[list[UUID]] = []
     room = 0
     for row in rows:
-        size = row.get("raw_size", 0)
+        size = row.get("octets", 0)
         if not portions or size > room:
             portions.append([])
             room = MAX_BYTES
@@ -85,7 +87,9 @@ async def next_batch(conn: Connection, table: Table, after: UUID | None) -> list
 async def find(conn: Connection, check: Check, ids: Sequence[UUID]) -> list[Finding]:
     """The rows among ``ids`` for which ``check`` does not hold."""
     try:
-        return [Finding(row["id"], row["problem"]) for row in await conn.fetch(check.find, ids)]
+        return [
+            Finding(row["id"], row["problem"]) for row in await conn.fetch(check.find, ids, timeout=STATEMENT_SECONDS)
+        ]
     except (asyncpg.DataCorruptedError, asyncpg.IndexCorruptedError) as damage:
         if len(ids) == 1:
             return [Finding(ids[0], f"it cannot be read: {damage}")]
@@ -164,7 +168,7 @@ TABLES = (
         ),
     ),
     Table("threads", _sql.some_threads, 500, (Check("threads", _sql.wrong_threads, _rebuild_thread),)),
-    Table("inboxes", _sql.some_inboxes, 20, (Check("counts", _sql.wrong_counts, _recount),)),
+    Table("inboxes", _sql.some_inboxes, 200, (Check("counts", _sql.wrong_counts, _recount),)),
     Table(
         "deliveries",
         _sql.some_deliveries,

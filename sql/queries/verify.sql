@@ -6,7 +6,7 @@ WHERE c.oid = ANY ($1::text[]::regclass[]);
 
 -- name: some_messages
 -- A batch of messages by id, with how much there is to read. $1 after this id, $2 rows
-SELECT id, raw_size FROM messages WHERE id > $1 ORDER BY id LIMIT $2;
+SELECT id, raw_size AS octets FROM messages WHERE id > $1 ORDER BY id LIMIT $2;
 
 -- name: some_emails
 -- A batch of emails by id. $1 after this id, $2 rows
@@ -17,8 +17,11 @@ SELECT id FROM emails WHERE id > $1 ORDER BY id LIMIT $2;
 SELECT id FROM threads WHERE id > $1 ORDER BY id LIMIT $2;
 
 -- name: some_inboxes
--- A batch of inboxes by id, removed ones too: upkeep has not emptied them yet. $1 after this id, $2 rows
-SELECT id FROM inboxes WHERE id > $1 ORDER BY id LIMIT $2;
+-- A batch of inboxes by id, removed ones too: upkeep has not emptied them yet. What there is to read are rows of their
+-- emails, a few hundred octets each. $1 after this id, $2 rows
+SELECT i.id, coalesce(u.unread + u.read + u.archived_unread + u.archived_read, 0) * 320 AS octets
+FROM inboxes i LEFT JOIN inbox_usage u ON u.inbox_id = i.id
+WHERE i.id > $1 ORDER BY i.id LIMIT $2;
 
 -- name: some_deliveries
 -- A batch of deliveries by id. $1 after this id, $2 rows
