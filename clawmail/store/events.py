@@ -22,6 +22,22 @@ async def append(conn: Connection, events: Sequence[Event]) -> None:
     await conn.execute(_sql.append, *event_columns(events))
 
 
+def event_row(event: Event) -> tuple[object, ...]:
+    """The event as its table has it."""
+    return (
+        event.id,
+        event.organisation_id,
+        event.domain_id,
+        event.inbox_id,
+        event.email_id,
+        event.delivery_id,
+        event.type.value,
+        event.recipient,
+        _json.encode(event.detail or {}).decode(),
+        event.at,
+    )
+
+
 def event_columns(events: Sequence[Event]) -> tuple[list[object], ...]:
     """The events as columns of a statement."""
     return (

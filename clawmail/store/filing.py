@@ -1,4 +1,4 @@
-"""Filing: what a batch of mails writes, as the columns of one statement.
+"""Filing: what a batch of mails writes, as the rows of one statement.
 
 A round trip costs about as much as the rows of five mails, so what every mail writes goes to the database at once: the
 message, its copies in inboxes, the threads they open or go on with, the events, the kept counts. The statement looks at
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -19,9 +18,9 @@ import msgspec
 from clawmail.model.events import Event
 from clawmail.model.mail import SNIPPET_CHARACTERS, Filing, Message, Posting, message_key
 from clawmail.store.db import Connection
-from clawmail.store.events import event_columns
+from clawmail.store.events import event_row
 from clawmail.store.queries import load
-from clawmail.store.usage import UsageChange, usage_columns
+from clawmail.store.usage import UsageChange, usage_row
 
 _sql = load("postings")
 _json = msgspec.json.Encoder()
@@ -86,27 +85,19 @@ async def file(conn: Connection, batch: Batch) -> bool:
     return bool(
         await conn.fetchval(
             _sql.file,
-            *_columns(message_row(message) for message in batch.messages),
-            *_email_columns(batch.filed),
-            *_thread_columns(batch.threads),
-            *event_columns(batch.events),
-            *usage_columns(batch.usage),
+            [message_row(message) for message in batch.messages],
+            [_email_row(*filed) for filed in batch.filed],
+            # In one order, so that two batches never wait for each other in a ring.
+            [_thread_row(*thread) for thread in sorted(batch.threads.items())],
+            [event_row(event) for event in batch.events],
+            [usage_row(*change) for change in batch.usage.items()],
             list(batch.bounded),
         )
     )
 
 
-#: columns of a message, see ``message_row``.
-MESSAGE_COLUMNS = 23
-
-
-def _columns(rows: Iterable[tuple[object, ...]]) -> list[list[object]]:
-    turned = [list(column) for column in zip(*rows, strict=True)]
-    return turned or [[] for _ in range(MESSAGE_COLUMNS)]
-
-
 def message_row(message: Message) -> tuple[object, ...]:
-    """The columns of ``insert_message``, and one of each of ``file``'s. A large one takes a while: it is digested."""
+    """A message as its table has it. A large one takes a while: it is digested."""
     return (
         message.id,
         message.raw,
@@ -115,70 +106,58 @@ def message_row(message: Message) -> tuple[object, ...]:
         message.trace,
         message.rfc_message_id,
         message.in_reply_to,
-        _array(message.reference_ids),
+        message.reference_ids,
         message.subject,
         message.from_address,
         message.from_name,
         message.envelope_from,
         message.sender_warning,
-        _array(message.to_addresses),
-        _array(message.cc_addresses),
-        _array(message.bcc_addresses),
-        _array(message.reply_to),
+        message.to_addresses,
+        message.cc_addresses,
+        message.bcc_addresses,
+        message.reply_to,
         message.body_text,
         message.body_html,
         _json.encode(message.attachments).decode(),
         None if message.authentication is None else _json.encode(message.authentication).decode(),
         message.received_at,
-        _array(message.notes),
+        message.notes,
     )
 
 
-def _array(texts: Sequence[str]) -> str:
-    """A list as PostgreSQL writes arrays: a column of lists of different lengths is no array of arrays."""
-    if not texts:
-        return "{}"
-    quoted = (text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
-    return '{"' + '","'.join(quoted) + '"}'
-
-
-def _email_columns(filed: Sequence[tuple[Posting, Filing, UUID]]) -> tuple[list[object], ...]:
+def _email_row(posting: Posting, filing: Filing, thread_id: UUID) -> tuple[object, ...]:
+    message = posting.message
     return (
-        [filing.email_id for _, filing, _ in filed],
-        [filing.organisation_id for _, filing, _ in filed],
-        [filing.domain_id for _, filing, _ in filed],
-        [filing.inbox_id for _, filing, _ in filed],
-        [posting.message.id for posting, _, _ in filed],
-        [thread_id for _, _, thread_id in filed],
-        [filing.direction for _, filing, _ in filed],
-        [filing.is_read for _, filing, _ in filed],
-        [posting.message.size for posting, _, _ in filed],
-        [_key_of(posting.message) for posting, _, _ in filed],
-        [posting.message.received_at for posting, _, _ in filed],
+        filing.email_id,
+        filing.organisation_id,
+        filing.domain_id,
+        filing.inbox_id,
+        message.id,
+        thread_id,
+        filing.direction,
+        filing.is_read,
+        message.size,
+        message_key(message.rfc_message_id) if message.rfc_message_id else None,
+        message.received_at,
     )
 
 
-def _thread_columns(threads: dict[UUID, _Thread]) -> tuple[list[object], ...]:
-    # In one order, so that two batches never wait for each other in a ring.
-    rows = sorted(threads.items())
+def _thread_row(thread_id: UUID, thread: _Thread) -> tuple[object, ...]:
+    filing = thread.filing
     return (
-        [thread_id for thread_id, _ in rows],
-        [thread.filing.organisation_id for _, thread in rows],
-        [thread.filing.domain_id for _, thread in rows],
-        [thread.filing.inbox_id for _, thread in rows],
-        [thread.subject for _, thread in rows],
-        [_snippet(thread.newest) for _, thread in rows],
-        [thread.first_at for _, thread in rows],
-        [thread.newest.received_at for _, thread in rows],
-        [thread.filing.direction for _, thread in rows],
-        [thread.filing.email_id for _, thread in rows],
-        [thread.count for _, thread in rows],
-        [thread.has_attachments for _, thread in rows],
+        thread_id,
+        filing.organisation_id,
+        filing.domain_id,
+        filing.inbox_id,
+        thread.subject,
+        _snippet(thread.newest),
+        thread.first_at,
+        thread.newest.received_at,
+        filing.direction,
+        filing.email_id,
+        thread.count,
+        thread.has_attachments,
     )
-
-
-def _key_of(message: Message) -> UUID | None:
-    return message_key(message.rfc_message_id) if message.rfc_message_id else None
 
 
 def _snippet(message: Message) -> str:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -40,18 +39,17 @@ def became_read(change: UsageChange, direction: str, *, archived: bool) -> None:
 
 async def add_usage(conn: Connection, changes: dict[UUID, UsageChange]) -> None:
     """Adds ``changes`` to the kept counts of their inboxes."""
-    await conn.execute(_sql.add_usage, *usage_columns(changes))
+    await conn.execute(_sql.add_usage, [usage_row(*change) for change in changes.items()])
 
 
-def usage_columns(changes: Mapping[UUID, UsageChange]) -> tuple[list[object], ...]:
-    """The changes as columns of a statement, inboxes in one order, so that two of them never wait in a ring."""
-    rows = sorted(changes.items())
+def usage_row(inbox_id: UUID, change: UsageChange) -> tuple[object, ...]:
+    """The change as a value of PostgreSQL's type ``usage_change``."""
     return (
-        [inbox_id for inbox_id, _ in rows],
-        [change.bytes for _, change in rows],
-        [change.unread for _, change in rows],
-        [change.read for _, change in rows],
-        [change.archived_unread for _, change in rows],
-        [change.archived_read for _, change in rows],
-        [change.inbound_unread for _, change in rows],
+        inbox_id,
+        change.bytes,
+        change.unread,
+        change.read,
+        change.archived_unread,
+        change.archived_read,
+        change.inbound_unread,
     )

@@ -14,12 +14,11 @@ FROM unnest($1::uuid[], $2::uuid[]) AS wanted (inbox_id, message_key)
 JOIN emails e ON e.inbox_id = wanted.inbox_id AND e.message_key = wanted.message_key;
 
 -- name: insert_message
--- One message ahead of its batch: what was read out of it, and its bytes unless pieces follow. Lists: see `file`.
+-- One message ahead of its batch: what was read out of it, and its bytes unless pieces follow.
 INSERT INTO messages (id, raw, raw_sha256, raw_size, trace, rfc_message_id, in_reply_to, reference_ids, subject,
                       from_address, from_name, envelope_from, sender_warning, to_addresses, cc_addresses, bcc_addresses,
                       reply_to, body_text, body_html, attachments, authentication, received_at, notes)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::text[], $9, $10, $11, $12, $13, $14::text::text[], $15::text::text[],
-        $16::text::text[], $17::text::text[], $18, $19, $20, $21, $22, $23::text::text[]);
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23);
 
 -- name: insert_piece
 -- Some bytes of a message that was written without any.
@@ -30,60 +29,37 @@ INSERT INTO message_pieces (message_id, number, octets) VALUES ($1, $2, $3);
 DELETE FROM messages WHERE id = ANY ($1::uuid[]);
 
 -- name: file
--- What a batch writes, in one statement: the messages ($1 to $23), their emails ($24 to $34), what is added to threads
--- ($35 to $46), the events ($47 to $56), the kept counts ($57 to $63). Lists come as text, because lists of different
--- lengths make no array. Returns whether it was done: an inbox that is gone, or one of those in $64 that has no room,
--- leaves everything undone. The inboxes are locked in one order, so that no two batches wait for each other in a ring.
+-- What a batch writes, in one statement: the messages, their emails, what is added to threads, the events, the kept
+-- counts. Returns whether it was done: an inbox that is gone, or one of those in $6 that has no room, leaves everything
+-- undone. The inboxes are locked in one order, so that no two batches wait for each other in a ring.
 -- A thread that was deleted since it was looked up is there again. It shows the newest email, which need not be one of
 -- these: two processes may file into one thread in the other order than they received, and mail that is imported has
 -- its old place.
 WITH locked AS (
     SELECT u.inbox_id
-    FROM unnest($57::uuid[], $58::bigint[]) AS added (inbox_id, bytes)
+    FROM unnest($5::usage_change[]) AS added
     JOIN inbox_usage u ON u.inbox_id = added.inbox_id
     JOIN inboxes i ON i.id = u.inbox_id
     WHERE i.removed_at IS NULL
-      AND (added.inbox_id <> ALL ($64::uuid[]) OR u.used_bytes + added.bytes <= i.storage_quota_bytes)
+      AND (added.inbox_id <> ALL ($6::uuid[]) OR u.used_bytes + added.bytes <= i.storage_quota_bytes)
     ORDER BY u.inbox_id
     FOR UPDATE OF u
 ), room AS (
-    SELECT count(*) = cardinality($57::uuid[]) AS enough FROM locked
+    SELECT count(*) = cardinality($5::usage_change[]) AS enough FROM locked
 ), written AS (
     INSERT INTO messages (id, raw, raw_sha256, raw_size, trace, rfc_message_id, in_reply_to, reference_ids, subject,
                           from_address, from_name, envelope_from, sender_warning, to_addresses, cc_addresses,
                           bcc_addresses, reply_to, body_text, body_html, attachments, authentication, received_at,
                           notes)
-    SELECT id, raw, raw_sha256, raw_size, trace, rfc_message_id, in_reply_to, reference_ids::text[], subject,
-           from_address, from_name, envelope_from, sender_warning, to_addresses::text[], cc_addresses::text[],
-           bcc_addresses::text[], reply_to::text[], body_text, body_html, attachments, authentication, received_at,
-           notes::text[]
-    FROM unnest($1::uuid[], $2::bytea[], $3::bytea[], $4::integer[], $5::bytea[], $6::text[], $7::text[], $8::text[],
-                $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[],
-                $17::text[], $18::text[], $19::text[], $20::json[], $21::json[], $22::timestamptz[], $23::text[])
-         AS new (id, raw, raw_sha256, raw_size, trace, rfc_message_id, in_reply_to, reference_ids, subject,
-                 from_address, from_name, envelope_from, sender_warning, to_addresses, cc_addresses, bcc_addresses,
-                 reply_to, body_text, body_html, attachments, authentication, received_at, notes)
-    WHERE (SELECT enough FROM room)
+    SELECT * FROM unnest($1::new_message[]) WHERE (SELECT enough FROM room)
 ), filed AS (
-    INSERT INTO emails (id, organisation_id, domain_id, inbox_id, message_id, thread_id, direction, is_read,
-                        is_archived, size, message_key, created_at)
-    SELECT id, organisation_id, domain_id, inbox_id, message_id, thread_id, direction, is_read, false, size,
-           message_key, created_at
-    FROM unnest($24::uuid[], $25::uuid[], $26::uuid[], $27::uuid[], $28::uuid[], $29::uuid[], $30::text[],
-                $31::boolean[], $32::integer[], $33::uuid[], $34::timestamptz[])
-         AS new (id, organisation_id, domain_id, inbox_id, message_id, thread_id, direction, is_read, size,
-                 message_key, created_at)
-    WHERE (SELECT enough FROM room)
+    INSERT INTO emails (id, organisation_id, domain_id, inbox_id, message_id, thread_id, direction, is_read, size,
+                        message_key, created_at, is_archived)
+    SELECT *, false FROM unnest($2::new_email[]) WHERE (SELECT enough FROM room)
 ), threaded AS (
     INSERT INTO threads AS t (id, organisation_id, domain_id, inbox_id, subject, snippet, first_message_at,
                               last_message_at, last_direction, last_email_id, message_count, has_attachments)
-    SELECT id, organisation_id, domain_id, inbox_id, subject, snippet, first_at, last_at, direction, email_id, emails,
-           has_attachments
-    FROM unnest($35::uuid[], $36::uuid[], $37::uuid[], $38::uuid[], $39::text[], $40::text[], $41::timestamptz[],
-                $42::timestamptz[], $43::text[], $44::uuid[], $45::integer[], $46::boolean[])
-         AS new (id, organisation_id, domain_id, inbox_id, subject, snippet, first_at, last_at, direction, email_id,
-                 emails, has_attachments)
-    WHERE (SELECT enough FROM room)
+    SELECT * FROM unnest($3::thread_change[]) WHERE (SELECT enough FROM room)
     ON CONFLICT (id) DO UPDATE
     SET snippet = CASE WHEN excluded.last_email_id > t.last_email_id THEN excluded.snippet ELSE t.snippet END,
         last_message_at = CASE WHEN excluded.last_email_id > t.last_email_id
@@ -96,10 +72,7 @@ WITH locked AS (
         has_attachments = t.has_attachments OR excluded.has_attachments
 ), told AS (
     INSERT INTO events (id, organisation_id, domain_id, inbox_id, email_id, delivery_id, type, recipient, detail, at)
-    SELECT *
-    FROM unnest($47::uuid[], $48::uuid[], $49::uuid[], $50::uuid[], $51::uuid[], $52::uuid[], $53::text[], $54::text[],
-                $55::jsonb[], $56::timestamptz[])
-    WHERE (SELECT enough FROM room)
+    SELECT * FROM unnest($4::new_event[]) WHERE (SELECT enough FROM room)
 ), counted AS (
     UPDATE inbox_usage u
     SET used_bytes = u.used_bytes + d.bytes,
@@ -108,8 +81,7 @@ WITH locked AS (
         archived_unread = u.archived_unread + d.archived_unread,
         archived_read = u.archived_read + d.archived_read,
         inbound_unread = u.inbound_unread + d.inbound_unread
-    FROM unnest($57::uuid[], $58::bigint[], $59::bigint[], $60::bigint[], $61::bigint[], $62::bigint[], $63::bigint[])
-         AS d (inbox_id, bytes, unread, read, archived_unread, archived_read, inbound_unread)
+    FROM unnest($5::usage_change[]) AS d
     WHERE u.inbox_id = d.inbox_id AND (SELECT enough FROM room)
 )
 SELECT enough FROM room;
@@ -137,8 +109,7 @@ SET used_bytes = u.used_bytes + d.bytes,
     archived_unread = u.archived_unread + d.archived_unread,
     archived_read = u.archived_read + d.archived_read,
     inbound_unread = u.inbound_unread + d.inbound_unread
-FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
-     AS d (inbox_id, bytes, unread, read, archived_unread, archived_read, inbound_unread)
+FROM unnest($1::usage_change[]) AS d
 WHERE u.inbox_id = d.inbox_id;
 
 -- name: keep_answer
