@@ -6,6 +6,7 @@ whatever goes wrong on the way ends in ``errors.to_response`` and nowhere else.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from aiohttp import web
 
 from clawmail.api import metrics, reading
 from clawmail.api.errors import to_response
+from clawmail.api.patience import Patience
 from clawmail.api.routing import Call, Route, Table, json_response
 from clawmail.api.services import Services
 from clawmail.base.errors import Unauthenticated
@@ -39,6 +41,7 @@ class Pipeline:
     def __init__(self, table: Table, services: Services, clock: Callable[[], datetime] | None = None) -> None:
         self._table = table
         self._services = services
+        self._patience = Patience()
         self._clock = clock or (lambda: datetime.now(UTC))
         api = services.settings.api
         self._max_body, self._register_token, self._hops = (
@@ -117,6 +120,7 @@ class Pipeline:
         headers["RateLimit-Remaining"] = str(allowance.remaining)
         headers["RateLimit-Reset"] = str(allowance.reset_seconds)
         if allowance.exceeded:
+            await asyncio.sleep(self._patience.wait(limits.caller("strangers", client, None)))
             raise allowance.refusal()
 
     async def _identify(self, route: Route, request: web.BaseRequest) -> Principal | None:

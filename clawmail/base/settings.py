@@ -89,7 +89,7 @@ class Smtp(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         PositiveInt, _about("Memory that all messages on their way in may take together, of one process")
     ] = 536_870_912
     max_unknown_recipients: Annotated[PositiveInt, _about("Refused recipients of a session before it is closed")] = 20
-    tarpit_seconds: Annotated[Seconds, _about("Delay of the answer to a refused recipient")] = 1.0
+    tarpit_seconds: Annotated[Seconds, _about("Delay of the answer to a refused recipient or message")] = 1.0
     dmarc_policy: Annotated[
         Literal["record", "quarantine", "reject"], _about("What a failed DMARC policy does here")
     ] = "record"

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from clawmail.api import crowd, pages, public, server
+from clawmail.api import crowd, pages, patience, public, server
 from clawmail.api.native import accounts
 from clawmail.api.openapi import with_description
 from clawmail.api.routing import Call, Route
@@ -349,6 +349,17 @@ async def test_domain_routes_and_strangers_are_limited_by_address(db: Database) 
         assert [(await api.get("/read", key="a@b:cm_x")).status for _ in range(5)] == [401] * 5
         refused = await api.get("/read", key=one)
         assert (refused.status, refused.json["error"]) == (429, "Too many authentication attempts, try again later")
+
+
+async def test_who_goes_on_asking_is_answered_later(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "STEP_SECONDS", 3600.0)
+    monkeypatch.setattr(patience, "MOST_SECONDS", 3600.0)
+    settings = settings_with(limits=LIMITED | {"unauthenticated_per_hour": 1})
+    async with running_api(db, ROUTES, settings=settings) as api:
+        statuses = [(await api.get("/read", key="a@b:cm_x")).status for _ in range(1 + patience.FREE_REFUSALS)]
+        assert statuses == [401] + [429] * patience.FREE_REFUSALS
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(api.get("/read", key="a@b:cm_x"), 0.2)
 
 
 async def test_limits_can_be_switched_off(api: Api) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -160,6 +161,17 @@ async def test_a_sender_has_so_many_messages(tmp_path: Path) -> None:
         await client.hello()
         assert (await client.mail(b"Subject: x\r\n")).startswith("250")
         assert (await client.say("MAIL FROM:<>")).startswith("450 4.7.1")
+        await client.close()
+
+
+async def test_whoever_has_had_his_share_hears_it_later(tmp_path: Path) -> None:
+    settings = door_settings(tmp_path, limits=True, messages_per_minute=1, tarpit_seconds=3600)
+    async with open_door(settings, ScriptedReceiver()) as door:
+        client = await Client.connect(door.addresses[0])
+        await client.hello()
+        assert (await client.mail(b"Subject: x\r\n")).startswith("250")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(client.say("MAIL FROM:<>"), 0.2)
         await client.close()
 
 

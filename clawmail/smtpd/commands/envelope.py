@@ -33,7 +33,11 @@ async def mail(session: Session, argument: str) -> str:
         raise Refused(553, "5.1.7", "the sender is not an address mail can be returned to")
     if session.principal is not None and mailbox and folded(mailbox) != folded(session.principal.address or ""):
         raise Refused(553, "5.7.1", f"this key sends as {session.principal.address} only")
-    session.service.pacing.begin_message(session.client_ip)
+    try:
+        session.service.pacing.begin_message(session.client_ip)
+    except Refused:
+        await _wait(session)
+        raise
     session.transaction = transaction
     return "250 2.1.0 sender ok"
 
@@ -160,5 +164,10 @@ async def _slow_down(session: Session, transaction: Transaction, refused: Refuse
     session.refused_recipients += 1
     if session.refused_recipients > session.service.settings.max_unknown_recipients:
         raise Hangup(421, "4.7.0", "too many refused recipients, closing")
+    await _wait(session)
+
+
+async def _wait(session: Session) -> None:
+    """Before a refusal: who tries again at once, on many connections, would take the loop from everybody else."""
     await session.flush(session.deadline(session.service.settings.command_timeout_seconds))
     await asyncio.sleep(session.service.settings.tarpit_seconds)
