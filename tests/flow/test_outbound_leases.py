@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
+from uuid import UUID
 
 import pytest
 
 from clawmail.core.outbound import leases
+from clawmail.core.outbound.local import LocalCarrier
+from clawmail.model.attempt import Outcome, Stage, Try
+from clawmail.model.delivery import ClaimedDelivery
+from clawmail.protocol.replies import our_reply
 from clawmail.store.db import Database
 from tests.support.outgoing import events_of, make_settings, make_worker, mx_zone, queue, reached, rows, running
 from tests.support.smtp_sink import EXTENSIONS, SmtpSink
@@ -70,3 +77,40 @@ async def test_a_lease_that_came_back_under_another_claim_is_kept(
     assert held.may_send([second])
     held.settled(second)
     assert held.held() == [] and not held.may_send([second])
+
+
+class Letterbox(LocalCarrier):
+    """Takes everything that stays in the house, and falls asleep after the first."""
+
+    def __init__(self, slept: list[float]) -> None:
+        self.taken: list[str] = []
+        self._slept = slept
+
+    async def takes(self, destination: str) -> bool:
+        """Everything."""
+        return True
+
+    async def carry(self, those: Sequence[ClaimedDelivery]) -> dict[UUID, Outcome]:
+        """Takes it."""
+        self.taken += [delivery.recipient for delivery in those]
+        if not self._slept:
+            self._slept.append(SLEEP_SECONDS)
+        reply = our_reply(250, "2.0.0", "filed")
+        return {delivery.id: Outcome((Try("", "", Stage.DOT, reply),)) for delivery in those}
+
+
+async def test_a_sleeper_hands_nothing_over_in_the_house(
+    db: Database, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was handed over before is settled already; the rest is under another claim."""
+    slept: list[float] = []
+    monkeypatch.setattr(leases, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + sum(slept)))
+    letterbox = Letterbox(slept)
+    worker = make_worker(db, {"x.test": {}}, make_settings(25, lease_seconds=LEASE_SECONDS, poll_seconds=0.2))
+    monkeypatch.setattr(worker.outbound, "_parts", replace(worker.outbound._parts, local=letterbox))
+    recipients = [f"r{number}@there.test" for number in range(5)]
+    _, ids = await queue(db, tenant, recipients)
+    async with running(worker):
+        await reached(db, ids, "delivered")
+    assert sorted(letterbox.taken) == recipients
+    assert sorted(row["lease_fence"] for row in await rows(db, ids)) == [1, 2, 2, 2, 2]

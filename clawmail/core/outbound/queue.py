@@ -154,9 +154,8 @@ class Outbound:
     async def _dispatch(self, destination: str, those: Sequence[ClaimedDelivery]) -> None:
         local = self._parts.local
         if local is not None and await local.takes(destination):
-            outcomes = await local.carry(those)
             for delivery in those:
-                self._finish(delivery, outcomes[delivery.id])
+                await self._hand_over(local, delivery)
             return
         started = asyncio.get_running_loop().time()
         route = await find_route(self._parts.resolver, destination)
@@ -168,6 +167,18 @@ class Outbound:
             return
         site = self._sites.of(route)
         site.offer(list(jobs_of(those, route, encrypted=site.pace.limits.require_tls)))
+
+    async def _hand_over(self, local: LocalCarrier, delivery: ClaimedDelivery) -> None:
+        """Hands one over in the house, and at once to the settler: what is filed and not settled is filed again."""
+        if not self._leases.may_send([delivery]):
+            self._lose([delivery])
+            return
+        try:
+            outcomes = await local.carry([delivery])
+        except Exception as error:  # noqa: BLE001  a fault of ours must not leave deliveries leased for ever
+            self._fail([delivery], delivery.destination, error)
+        else:
+            self._finish(delivery, outcomes[delivery.id])
 
     async def _give_back(self, jobs: Sequence[Job]) -> None:
         await self._leases.release([delivery for job in jobs for delivery in job.deliveries])
@@ -186,11 +197,7 @@ class Outbound:
                 self._finish(delivery, broken_off.outcomes[delivery.id])
             raise
         except Withdrawn:
-            log.warning("lease ran out before the message left", deliveries=[str(one.id) for one in job.deliveries])
-            for delivery in job.deliveries:
-                self._leases.settled(delivery)
-            self._parts.metrics.leases_lost.inc(len(job.deliveries))
-            self._on_room()
+            self._lose(job.deliveries)
             return None
         except StoreUnwell as unwell:
             log.warning("message not read", problem=unwell.message)
@@ -202,6 +209,14 @@ class Outbound:
         for delivery in job.deliveries:
             self._finish(delivery, outcomes[delivery.id])
         return left
+
+    def _lose(self, those: Sequence[ClaimedDelivery]) -> None:
+        """Lets go of what may be somebody else's by now; nothing of it has left."""
+        log.warning("lease ran out before the message left", deliveries=[str(one.id) for one in those])
+        for delivery in those:
+            self._leases.settled(delivery)
+        self._parts.metrics.leases_lost.inc(len(those))
+        self._on_room()
 
     def _fail(self, those: Sequence[ClaimedDelivery], destination: str, error: Exception) -> None:
         log.error("attempt failed", destination=destination, exc_info=error)
