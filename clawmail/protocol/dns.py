@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import enum
 import time
-from collections.abc import Awaitable, Callable
+import types
+from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
+T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -141,18 +143,25 @@ class BudgetedResolver:
         self._clock = clock
         self._deadline = clock() + seconds
 
-    async def _ask(self, question: Callable[[], Awaitable[Answer[T_co]]]) -> Answer[T_co]:
+    async def _ask(self, question: Callable[[], Coroutine[Any, Any, Answer[T_co]]]) -> Answer[T_co]:
         if self._queries_left <= 0:
             return Answer(Status.FAILURE, problem="the DNS query budget of this message is used up")
         seconds_left = self._deadline - self._clock()
         if seconds_left <= 0:
             return Answer(Status.FAILURE, problem="the DNS time budget of this message is used up")
         self._queries_left -= 1
+        asking = question()
         if seconds_left > LONGEST_QUESTION_SECONDS:
-            return await question()
+            return await asking
+        # Most answers are remembered and come without a wait; a timer costs more than they do.
+        try:
+            waited_for = asking.send(None)
+        except StopIteration as answered:
+            answer: Answer[T_co] = answered.value
+            return answer
         try:
             async with asyncio.timeout(seconds_left):
-                return await question()
+                return await _going_on(asking, waited_for)
         except TimeoutError:
             return Answer(Status.FAILURE, problem="the DNS time budget of this message is used up")
 
@@ -183,3 +192,19 @@ class BudgetedResolver:
     async def ns(self, name: str) -> Answer[str]:
         """See ``Resolver.ns``."""
         return await self._ask(lambda: self._resolver.ns(name))
+
+
+@types.coroutine
+def _going_on(begun: Coroutine[Any, Any, T], waited_for: object) -> Generator[object, Any, T]:
+    """What is left of a coroutine that was begun by hand and now waits for ``waited_for``."""
+    while True:
+        step: Callable[[Any], object] = begun.send
+        try:
+            brought = yield waited_for
+        except BaseException as thrown:  # noqa: BLE001  a cancellation is the coroutine's to deal with, as in await
+            step, brought = begun.throw, thrown
+        try:
+            waited_for = step(brought)
+        except StopIteration as done:
+            result: T = done.value
+            return result
