@@ -46,7 +46,8 @@ class HouseCounts(BoundedMemory):
         """Counts ``amount`` more and returns the count of the window."""
         count = await super().incr(key, expiry, amount)
         if key in self._untold or len(self._untold) < MAX_CALLERS:
-            self._untold[key] = self._untold.get(key, 0) + amount
+            begun = count == amount  # what was untold of the window before, nobody needs any more
+            self._untold[key] = amount if begun else self._untold.get(key, 0) + amount
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(EXCHANGE_SECONDS, self._exchange_soon)
         return count

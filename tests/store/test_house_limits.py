@@ -69,6 +69,18 @@ async def test_all_have_the_same_window(db: Database) -> None:
     assert await within(limiter(db), LOW, 7) == 5
 
 
+async def test_what_is_untold_of_an_old_window_is_not_told(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(house_limits, "EXCHANGE_SECONDS", 3600.0)
+    limits = limiter(db)
+    assert await within(limits, HIGH, 9) == 9
+    true_time = time.time
+    monkeypatch.setattr(time, "time", lambda: true_time() + 3601)
+    assert await limits.hit(HIGH, "a")
+    await limits.close()
+    async with db.connection() as conn:
+        assert await conn.fetchval("SELECT count FROM rate_counts") == 1
+
+
 async def test_a_clock_that_is_set_makes_no_window_longer(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     ahead = limiter(db)
     true_time = time.time
