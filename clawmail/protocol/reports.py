@@ -44,7 +44,7 @@ class Complaint:
     recipients: tuple[str, ...]
     #: Message-ID of the message complained of, with its angle brackets.
     message_id: str | None
-    #: the envelope sender it had (Original-Mail-From), without brackets; "" when not told.
+    #: the envelope sender it had (Original-Mail-From, or Return-Path of the copy), without brackets; "" when not told.
     mail_from: str
     #: when the provider got it.
     arrived: datetime | None
@@ -80,7 +80,7 @@ def read_complaint(raw: bytes) -> Complaint | None:
         feedback_type=_text(fields, "feedback-type").lower() or "other",
         recipients=tuple(dict.fromkeys(recipients))[:MAX_RECIPIENTS],
         message_id=ids[0] if ids else None,
-        mail_from=_text(fields, "original-mail-from").strip("<>"),
+        mail_from=(_text(fields, "original-mail-from") or _text(copy, "return-path")).strip("<> "),
         arrived=parse_date(arrival) if arrival else None,
         source_ip=_text(fields, "source-ip"),
         user_agent=_text(fields, "user-agent"),

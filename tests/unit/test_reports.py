@@ -54,6 +54,10 @@ def test_the_returned_copy_tells_what_the_report_does_not() -> None:
     complaint = read_complaint(raw)
     assert complaint is not None
     assert complaint.recipients == ("hidden@provider.example",)
+    assert complaint.mail_from == "bounce+1.x@ours.example"
+    raw = REPORT.replace(b"Original-Mail-From: <bounce+1.x@ours.example>\r\n", b"")
+    complaint = read_complaint(raw.replace(b"From: ann", b"Return-Path: <bounce+2.x@ours.example>\r\nFrom: ann"))
+    assert complaint is not None and complaint.mail_from == "bounce+2.x@ours.example"
     headers_only = read_complaint(REPORT.replace(b"message/rfc822", b"text/rfc822-headers"))
     assert headers_only is not None
     assert headers_only.message_id == "<8787@ours.example>"
