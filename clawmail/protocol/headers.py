@@ -22,11 +22,8 @@ MAX_HEADER_BYTES = 4 * 1024 * 1024
 # RFC 5322 section 2.2: field = field-name ":" unstructured CRLF; field-name = 1*(%d33-57 / %d59-126).
 # Octets of 128 and above are let through in names (RFC 6532 writers get it wrong). The quantifiers are possessive, so a
 # header of a million folded lines costs a million steps and no stack to go back on.
-_FIELD = re.compile(
-    rb"([^\x00-\x20:\x7f]++)[ \t]*+:"
-    rb"([^\r\n]*+(?:(?:\r(?!\n)|\r?\n[ \t])[^\r\n]*+)*+)"
-    rb"(?:\r?\n|\Z)"
-)
+# The value is taken with the CR of its line end: scanning for one octet is twice as quick as for any of two.
+_FIELD = re.compile(rb"([^\x00-\x20:\x7f]++)[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)(?:\n|\Z)")
 # Not "From : ann@example.org", a field as RFC 5322 section 4.5 still allows it to be written.
 _MBOX_LINE = re.compile(rb"From (?![ \t]*:)[^\n]*\n")
 _BLANK_LINE = re.compile(rb"\r?\n")
@@ -96,7 +93,11 @@ def split_message(raw: bytes) -> RawMessage:
             end = _HEADER_END.search(raw, position)
             return RawMessage(raw, tuple(fields), end.end() if end else len(raw), True, by_name)
         whole, name, value = match.group(0, 1, 2)
-        field = HeaderField(name, value, whole if whole.endswith(b"\n") else whole + b"\r\n")
+        if whole.endswith(b"\n"):
+            value = value.removesuffix(b"\r")
+        else:
+            whole += b"\r\n"
+        field = HeaderField(name, value, whole)
         fields.append(field)
         by_name.setdefault(name.lower(), []).append(field)
         position = match.end()

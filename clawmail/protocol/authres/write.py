@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 import authres
 
@@ -42,6 +43,8 @@ _TOKEN = re.compile(r"[A-Za-z0-9-]+\Z")
 _BASE64 = re.compile(r"[A-Za-z0-9+/=]+\Z")
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9 .,:=_/+'-]+")
 MAX_VALUE = 255
+#: clauses that are remembered as they were written: those of one sender are the same from mail to mail.
+REMEMBERED_CLAUSES = 1_024
 
 
 def write_results(
@@ -88,19 +91,22 @@ def results_field(value: str) -> bytes:
     return f"{FIELD_NAME}: {fold(value)}\r\n".encode()
 
 
-def _clause(
-    method: str, result: str, *properties: tuple[str, str, str], comment: str = "", reason: str = ""
-) -> authres.AuthenticationResult:
+def _clause(method: str, result: str, *properties: tuple[str, str, str], comment: str = "", reason: str = "") -> str:
     """One ``resinfo``; properties are (ptype, property, value), and those without a value are left out."""
-    return authres.AuthenticationResult(
-        method,
-        result=result,
-        result_comment=comment or None,
-        reason=" ".join(_NOT_PLAIN.sub(" ", reason[:MAX_REASON]).split()) or None,
-        properties=[
-            authres.AuthenticationResultProperty(kind, name, value) for kind, name, value in properties if value
-        ],
+    return str(
+        authres.AuthenticationResult(
+            method,
+            result=result,
+            result_comment=comment or None,
+            reason=" ".join(_NOT_PLAIN.sub(" ", reason[:MAX_REASON]).split()) or None,
+            properties=[
+                authres.AuthenticationResultProperty(kind, name, value) for kind, name, value in properties if value
+            ],
+        )
     )
+
+
+_remembered_clause = lru_cache(REMEMBERED_CLAUSES)(_clause)
 
 
 def _plain(value: str, pattern: re.Pattern[str]) -> str:
@@ -108,18 +114,18 @@ def _plain(value: str, pattern: re.Pattern[str]) -> str:
     return value if len(value) <= MAX_VALUE and pattern.match(value) else ""
 
 
-def _spf_clause(spf: SpfResult, mail_from: str) -> authres.AuthenticationResult:
+def _spf_clause(spf: SpfResult, mail_from: str) -> str:
     if spf.identity == "helo":
         helo = _plain(spf.domain, _DOMAIN) or _plain(spf.domain, _LITERAL)
-        return _clause("spf", spf.result, ("smtp", "helo", helo), reason=spf.problem)
+        return _remembered_clause("spf", spf.result, ("smtp", "helo", helo), reason=spf.problem)
     # Section 2.7.2: the local-part may be left out, and is where it is more than a dot-atom.
     local = _plain(mail_from.rpartition("@")[0], _DOT_ATOM)
     domain = _plain(spf.domain, _DOMAIN)
     sender = f"{local}@{domain}" if local and domain else domain or _plain(spf.domain, _LITERAL)
-    return _clause("spf", spf.result, ("smtp", "mailfrom", sender), reason=spf.problem)
+    return _remembered_clause("spf", spf.result, ("smtp", "mailfrom", sender), reason=spf.problem)
 
 
-def _dkim_clause(dkim: DkimResult) -> authres.AuthenticationResult:
+def _dkim_clause(dkim: DkimResult) -> str:
     return _clause(
         "dkim",
         dkim.result,
@@ -133,9 +139,9 @@ def _dkim_clause(dkim: DkimResult) -> authres.AuthenticationResult:
     )
 
 
-def _dmarc_clause(dmarc: DmarcResult) -> authres.AuthenticationResult:
+def _dmarc_clause(dmarc: DmarcResult) -> str:
     author = _plain(dmarc.header_from, _DOMAIN) or _plain(dmarc.header_from, _LITERAL)
-    return _clause(
+    return _remembered_clause(
         "dmarc",
         dmarc.result,
         ("header", "from", author),
@@ -145,13 +151,13 @@ def _dmarc_clause(dmarc: DmarcResult) -> authres.AuthenticationResult:
     )
 
 
-def _arc_clause(arc: ArcResult) -> authres.AuthenticationResult:
+def _arc_clause(arc: ArcResult) -> str:
     oldest = str(arc.oldest_pass) if arc.result == "pass" and arc.oldest_pass >= 0 else ""  # RFC 8617 section 10.2
     reason = "" if arc.result in ("pass", "none") else arc.reason
     comment = f"i={arc.instance}" if arc.instance else ""
-    return _clause("arc", arc.result, ("header", "oldest-pass", oldest), comment=comment, reason=reason)
+    return _remembered_clause("arc", arc.result, ("header", "oldest-pass", oldest), comment=comment, reason=reason)
 
 
-def _iprev_clause(iprev: IprevResult) -> authres.AuthenticationResult:
+def _iprev_clause(iprev: IprevResult) -> str:
     name = _plain(iprev.name, _DOMAIN)
-    return _clause("iprev", iprev.result, ("policy", "iprev", _plain(iprev.ip, _LITERAL)), comment=name)
+    return _remembered_clause("iprev", iprev.result, ("policy", "iprev", _plain(iprev.ip, _LITERAL)), comment=name)

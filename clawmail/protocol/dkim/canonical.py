@@ -20,10 +20,6 @@ LONG_VALUE_BYTES = 32 * 1024
 
 # One space is what most runs are already, and not worth a replacement.
 _SPACES = re.compile(rb"  +")
-# What ``bytes.split`` takes for white space and RFC 5234 does not call WSP.
-_OTHER_SPACE = re.compile(rb"[\r\x0b\x0c]")
-# The b= tag of a signature field: "the value of the b= tag (including all surrounding white space) deleted".
-_SIGNATURE_TAG = re.compile(rb"((?:^|;)[ \t\r\n]*+b[ \t\r\n]*+=)[^;]*+")
 _BLANK_LINES_REVERSED = re.compile(rb"(?:\n\r)*+")
 
 
@@ -36,25 +32,38 @@ def canonical_field(field: HeaderField, algorithm: str) -> bytes:
 
 def canonical_signature_field(field: HeaderField, algorithm: str) -> bytes:
     """A signature field as it is signed itself: b= emptied, in form, without its CRLF (RFC 6376 section 3.7)."""
-    emptied = _SIGNATURE_TAG.sub(rb"\1", field.value, count=1)
+    emptied = _without_signature(field.value)
     if algorithm == "simple":
         before_value = field.raw[: field.raw.index(b":") + 1]
         return before_value + emptied
     return b"%b:%b" % (field.name.lower(), _relaxed_value(emptied))
 
 
+def _without_signature(value: bytes) -> bytes:
+    """RFC 6376 section 3.5: "the value of the b= tag (including all surrounding white space) deleted"."""
+    tags = value.split(b";")
+    for place, tag in enumerate(tags):
+        name, equals, _ = tag.partition(b"=")
+        if equals and name.strip(b" \t\r\n") == b"b":
+            tags[place] = name + equals
+            break
+    return b";".join(tags)
+
+
 def _relaxed_value(value: bytes) -> bytes:
     value = unfold(value)
     if len(value) > LONG_VALUE_BYTES:
         return b"".join(_compressed_blocks(value)).strip(b" ")
-    if _OTHER_SPACE.search(value):
+    # What ``bytes.split`` takes for white space and RFC 5234 does not call WSP.
+    if b"\r" in value or b"\x0b" in value or b"\x0c" in value:
         return _compress(value).strip(b" ")
     return b" ".join(value.split())
 
 
 def _compress(text: bytes) -> bytes:
     """Every run of WSP made one space."""
-    return _SPACES.sub(b" ", text.replace(b"\t", b" "))
+    text = text.replace(b"\t", b" ")
+    return _SPACES.sub(b" ", text) if b"  " in text else text
 
 
 def canonical_body(body: bytes | memoryview, algorithm: str) -> Iterator[bytes]:
