@@ -92,6 +92,15 @@ async def test_a_report_without_a_status_counts_as_soft(domain: OwnedDomain) -> 
     assert "vague@far.test" not in await suppressed(domain)
 
 
+async def test_a_refusal_quoted_without_an_address_is_enough(domain: OwnedDomain) -> None:
+    inbox = await domain.inbox("nobody")
+    email_id, taken = await sent(inbox, "who@far.test", "else@far.test")
+    bounce = UNREADABLE.format("nobody") + "The server said:\r\n550 5.1.1 no such user here\r\n"
+    await back(domain.house, bounce, taken["who@far.test"].mail_from)
+    assert await states(inbox, email_id) == {"who@far.test": "bounced", "else@far.test": "delivered"}
+    assert "who@far.test" in await suppressed(domain)
+
+
 async def test_what_cannot_be_read_is_filed_and_moves_nothing(domain: OwnedDomain) -> None:
     inbox = await domain.inbox("unread")
     email_id, taken = await sent(inbox, "odd@far.test")

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clawmail.protocol.address import author_domains, parse_address, parse_mailboxes
-from clawmail.protocol.dsn import read_bounce
+from clawmail.protocol.dsn import read_bounce, read_unnamed_bounce
 from clawmail.protocol.mime.charset import clean, decode_text
 from clawmail.protocol.mime.filenames import safe_filename
 from clawmail.protocol.mime.parameters import parse_structured
@@ -86,6 +86,10 @@ def test_any_octets_may_be_a_report(raw: bytes) -> None:
         for text in failed[:3]:
             assert_storable(str(text))
         assert_storable(failed.reason)
+    unnamed = read_unnamed_bounce(raw)
+    if unnamed is not None:
+        assert unnamed.action == "failed" and unnamed.status[0] in "45"
+        assert_storable(unnamed.reason)
     complaint = read_complaint(raw)
     if complaint is not None:
         assert complaint.feedback_type
@@ -164,6 +168,7 @@ def test_the_worst_shapes_are_read_in_linear_time(shape: str) -> None:
     parse_message(raw)
     list(attachment_contents(raw))
     read_bounce(raw)
+    read_unnamed_bounce(raw)
     read_complaint(raw)
 
 

@@ -10,7 +10,15 @@ from email.message import Message
 
 import pytest
 
-from clawmail.protocol.dsn import BounceRecipient, DsnRecipient, DsnRequest, is_hard, read_bounce, write_dsn
+from clawmail.protocol.dsn import (
+    BounceRecipient,
+    DsnRecipient,
+    DsnRequest,
+    is_hard,
+    read_bounce,
+    read_unnamed_bounce,
+    write_dsn,
+)
 from clawmail.protocol.dsn.status import meaning, status_of
 from clawmail.protocol.dsn.write import MAX_UNASKED_OCTETS
 from clawmail.protocol.mime.parse import attachment_content, parse_message
@@ -93,6 +101,36 @@ def test_we_read_what_we_write() -> None:
     assert parse_message(write(REQUEST, delivered)).subject == "Delivered: Grüße"
     assert parse_message(write(REQUEST, delayed)).subject == "Delayed: Grüße"
     assert parse_message(write(REQUEST, replace(delivered, action="relayed"))).subject == "Passed on: Grüße"
+
+
+UNNAMED = b"From: MAILER-DAEMON@far.example\r\nSubject: %s\r\n\r\nIt did not work.\r\n%s\r\n"
+
+
+def test_a_refusal_is_read_where_nobody_is_named() -> None:
+    raw = UNNAMED % (b"Undeliverable", b"550 5.2.2 mailbox full")
+    assert read_bounce(raw) is None
+    found = read_unnamed_bounce(raw)
+    assert found is not None
+    assert (found.recipient, found.status, found.action, found.hard) == ("", "5.2.2", "failed", False)
+
+
+@pytest.mark.parametrize(
+    ("subject", "text"),
+    [
+        (b"Undeliverable", b"I am sorry."),
+        (b"Undeliverable", b"450 4.2.0 come back later"),
+        (b"Delivery delayed", b"550 5.1.1 no such user; it will be retried"),
+        (b"Out of office", b"550 5.1.1 no such user"),
+        (b"Re: Undeliverable", b"What does this mean?\r\n-- original message\r\n550 5.1.1 no such user"),
+        (b"Undeliverable", b"---- Below this line is a copy of the message.\r\n\r\n550 5.1.1 no such user"),
+    ],
+    ids=["no code", "for now", "a delay", "absence", "an answer", "in the copy"],
+)
+def test_nothing_else_is_guessed(subject: bytes, text: bytes) -> None:
+    raw = UNNAMED % (subject, text)
+    if subject.startswith(b"Re:"):
+        raw = raw.replace(b"MAILER-DAEMON", b"ann")
+    assert read_unnamed_bounce(raw) is None
 
 
 def test_nobody_is_told_of_a_report_that_failed() -> None:

@@ -23,7 +23,7 @@ from clawmail.core.outbound.proof import Proofs, email_of, envelope_id_in, messa
 from clawmail.core.outbound.reporter import speak_for
 from clawmail.core.outbound.returns import Known, came_back, complained
 from clawmail.model.tenancy import Domain, Inbox
-from clawmail.protocol.dsn import BounceRecipient, read_bounce
+from clawmail.protocol.dsn import BounceRecipient, read_bounce, read_unnamed_bounce
 from clawmail.protocol.reports import Complaint, read_complaint
 from clawmail.store import feedback
 from clawmail.store.db import Connection, Database
@@ -39,6 +39,8 @@ class Report:
 
     #: None: it is no bounce.
     bounced: Sequence[BounceRecipient] | None = None
+    #: what failed, in a bounce that names nobody; it can be about the delivery of a return path only.
+    unnamed: BounceRecipient | None = None
     #: None: it is no complaint.
     complaint: Complaint | None = None
     #: what it quotes of the mail it is about.
@@ -53,8 +55,8 @@ def read_report(raw: bytes, speakers: Collection[str] = ()) -> Report:
     bounced = read_bounce(raw)
     complaint = read_complaint(raw) if bounced is None else None
     if bounced is None and complaint is None:
-        return Report()
-    return Report(bounced, complaint, envelope_id_in(raw), message_ids_in(raw), speakers)
+        return Report(unnamed=read_unnamed_bounce(raw))
+    return Report(bounced, None, complaint, envelope_id_in(raw), message_ids_in(raw), speakers)
 
 
 class Feedback:
@@ -91,11 +93,13 @@ class Feedback:
         """
         if domain is None or (return_path is not None and return_path.forged):
             return False
-        complaint = report.complaint
-        if report.bounced is not None:
+        bounced, complaint = report.bounced, report.complaint
+        if report.unnamed is not None and return_path is not None and return_path.made_for is not None:
+            bounced = [report.unnamed]
+        if bounced is not None:
             async with self._db.transaction() as conn:
-                known = await self._of_bounce(conn, report, report.bounced, return_path, inbox, domain)
-                return await came_back(conn, known, report.bounced, mail_from, now)
+                known = await self._of_bounce(conn, report, bounced, return_path, inbox, domain)
+                return await came_back(conn, known, bounced, mail_from, now)
         if complaint is None or complaint.feedback_type in NO_COMPLAINTS or inbox is None:
             return False
         async with self._db.transaction() as conn:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from .quoted import with_replies
+from .quoted import replies_in, with_replies
 from .status import MAX_RECIPIENTS, BounceRecipient, is_hard, one_line, status_of
 
 #: lines below an address that may belong to its reason.
@@ -193,9 +193,23 @@ def read_by_habit(fields: Mapping[str, str], text: str) -> tuple[BounceRecipient
     found = reasons_in(text)
     if not found:  # Exim, Gmail
         found = dict.fromkeys(re.findall(_MAILBOX, fields.get("x-failed-recipients", "")), "")
-    action = "delayed" if _DELAY_SUBJECT.search(subject) or _DELAY.search(text) else "failed"
+    action = _action_of(subject, text)
     recipients = [_judged(address, reason, action, subject) for address, reason in found.items()]
     return tuple(recipients[:MAX_RECIPIENTS]) or None
+
+
+def read_unnamed(fields: Mapping[str, str], text: str) -> BounceRecipient | None:
+    """The failure of a bounce that names nobody, by the refusal it quotes above the message it returns; else None.
+
+    Of use only to who knows whom it is about. Words alone do not count, nor does what may yet be delivered.
+    """
+    closing = _COPY.search(text)
+    report = text[: closing.start() if closing else len(text)]
+    refusal = next((reply for reply in replies_in(report) if reply.startswith("5")), None)
+    if refusal is None:
+        return None
+    judged = _judged("", refusal, _action_of(fields.get("subject", ""), report), "")
+    return judged if judged.action == "failed" else None
 
 
 def reasons_in(text: str) -> dict[str, str]:
@@ -207,6 +221,10 @@ def reasons_in(text: str) -> dict[str, str]:
             found = with_replies(found, text[: closing.start() if closing else len(text)])
             return {_as_sent(address, reason): reason for address, reason in found.items()}
     return {}
+
+
+def _action_of(subject: str, text: str) -> str:
+    return "delayed" if _DELAY_SUBJECT.search(subject) or _DELAY.search(text) else "failed"
 
 
 def _as_sent(address: str, reason: str) -> str:

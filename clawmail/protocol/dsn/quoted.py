@@ -23,11 +23,16 @@ def with_replies(reasons: dict[str, str], report: str) -> dict[str, str]:
     """``reasons`` (address -> reason) with the replies that ``report`` quotes, where a reason has no code itself."""
     if all(_CODE.search(reason) for reason in reasons.values()):
         return reasons
-    replies = [match[1] for match in islice(_REPLY.finditer(report), MAX_REPLIES)]
+    replies = replies_in(report)
     return {
         address: reason if _CODE.search(reason) else f"{reason} {_reply_for(address, replies, len(reasons))}".strip()
         for address, reason in reasons.items()
     }
+
+
+def replies_in(report: str) -> list[str]:
+    """The replies that ``report`` quotes, in their order."""
+    return [match[1] for match in islice(_REPLY.finditer(report), MAX_REPLIES)]
 
 
 def _reply_for(address: str, replies: list[str], recipients: int) -> str:

@@ -15,7 +15,7 @@ from ..mime.mailboxes import parse_mailboxes
 from ..mime.structure import Part, Structure, read_structure
 from ..mime.transfer import decode_transfer
 from ..mime.words import header_text
-from .habits import read_by_habit, reasons_in
+from .habits import read_by_habit, read_unnamed, reasons_in
 from .origin import READ_FIELDS, from_a_mail_system
 from .status import MAX_RECIPIENTS, BounceRecipient, find_status, is_hard, meaning, one_line, status_of
 
@@ -62,6 +62,20 @@ def read_bounce(raw: bytes) -> tuple[BounceRecipient, ...] | None:
     if _FINAL_RECIPIENT.search(text) and (failed := _failed(_groups(text.encode()), reasons_in(text))) is not None:
         return failed or None
     return read_by_habit(fields, text)
+
+
+def read_unnamed_bounce(raw: bytes) -> BounceRecipient | None:
+    """The failure in a bounce that ``read_bounce`` finds none in because it names nobody; its recipient is "".
+
+    For bounces that came to an address made for one recipient. None where no mail system wrote it or no server's
+    refusal is quoted: then it may be a notice of absence, or of success. Never raises; linear in the message.
+    """
+    structure = read_structure(raw)
+    fields = _fields(structure)
+    types = {part.content_type for part in _leaves(structure.root)}
+    if types & {*_STATUS_TYPES, *_OTHER_REPORTS} or not from_a_mail_system(fields):
+        return None
+    return read_unnamed(fields, _text(raw, structure))
 
 
 def _failed(groups: list[dict[str, bytes]], told: dict[str, str]) -> tuple[BounceRecipient, ...] | None:
