@@ -93,7 +93,9 @@ async def _collect(request: web.BaseRequest, limit: int) -> bytes:
         raise NotAcceptedYet("The request body did not arrive in time") from None
     except (RequestPayloadError, HttpProcessingError):
         raise Invalid("The request body ended too early or is not framed as HTTP says") from None
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    if len(chunks) == 1:
+        return chunks[0]
+    return b"".join(chunks) if size <= THREAD_BYTES else await asyncio.to_thread(b"".join, chunks)
 
 
 def too_large(limit: int) -> TooLarge:
