@@ -89,10 +89,10 @@ class OutboundWorker:
     async def _claim_loop(self) -> None:
         while True:
             self._wake.clear()
-            claimed, complete = await self.outbound.claim()
-            if not complete:
+            claim = await self.outbound.claim()
+            if claim is not None and not claim.complete:
                 continue
-            await self._rest(self._poll if claimed else await self._until_due())
+            await self._rest(self._until(claim.next_due if claim is not None else None))
             if self.outbound.held:
                 await asyncio.sleep(GATHER_SECONDS)
 
@@ -104,8 +104,8 @@ class OutboundWorker:
         except TimeoutError:
             return
 
-    async def _until_due(self) -> float:
-        due = await self.outbound.next_due()
+    def _until(self, due: datetime | None) -> float:
+        """Seconds until the next look: at the latest when the poll is due."""
         if due is None:
             return self._poll
         return min(self._poll, max(0.0, (due - datetime.now(UTC)).total_seconds()))

@@ -57,6 +57,8 @@ class Claim:
     deliveries: tuple[ClaimedDelivery, ...]
     #: every due row was looked at: what is left has no room, and there is no use in asking again at once.
     complete: bool
+    #: where it brought nothing: when something becomes due, or a parked destination opens.
+    next_due: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,8 @@ async def claim(
     head = rows[0]
     claimed = tuple(_claimed(row) for row in rows if row["id"] is not None)
     rings.much = not head["is_all"] and len(claimed) >= limit // 2
-    return Claim(claimed, complete=head["is_all"] or _turn(rings, head, claimed=bool(claimed)))
+    complete = head["is_all"] or _turn(rings, head, claimed=bool(claimed))
+    return Claim(claimed, complete, head["next_due"])
 
 
 def _turn(rings: Rings, head: Any, *, claimed: bool) -> bool:
@@ -145,12 +148,6 @@ def _claimed(row: Any) -> ClaimedDelivery:
         raw_size=row["raw_size"],
         raw=row["raw"],
     )
-
-
-async def next_due(conn: Connection, now: datetime) -> datetime | None:
-    """When the next delivery becomes due, or a parked destination opens, after ``now``."""
-    moment: datetime | None = await conn.fetchval(_sql.next_due, now)
-    return moment
 
 
 async def renew(conn: Connection, owner: UUID, ids: Sequence[UUID], lease_until: datetime) -> set[UUID]:

@@ -9,7 +9,8 @@
 -- LIMIT that is a parameter looks so dear to the planner that it plans anew for each call, which takes two milliseconds.
 -- Ranges are compared as whole rows even where a column is the same on both ends: only one index is in that order, so
 -- that whatever the statistics say the planner has no other way through the queue, past everybody else's rows.
--- One row always comes back, with the ring positions to go on from and whether little was due.
+-- One row always comes back, with the ring positions to go on from and whether little was due; and where nothing was
+-- claimed, when there will be something to do that is not yet due: a retry, or a destination whose parking ends.
 WITH RECURSIVE
 -- When fewer than 200 rows are due in all, they are the candidates, and no ring is walked.
 oldest AS MATERIALIZED (
@@ -135,20 +136,16 @@ SELECT little.is_all,
        CASE WHEN last_lane.free > 0 THEN last_lane.domain_id ELSE 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid END
            AS lane_domain,
        last_tenant.domain_id AS tenant, last_tenant.step AS tenant_step,
+       CASE WHEN NOT EXISTS (SELECT FROM claimed) THEN least(
+           (SELECT d.next_attempt_at FROM deliveries d
+            WHERE d.state IN ('queued', 'deferred') AND d.next_attempt_at > $2 ORDER BY d.next_attempt_at LIMIT 1),
+           (SELECT min(s.parked_until) FROM destinations s WHERE s.parked_until > $2)) END AS next_due,
        claimed.*, m.raw_size, CASE WHEN m.raw_size <= $10 THEN m.raw END AS raw
 FROM little
 LEFT JOIN (SELECT * FROM lanes ORDER BY step DESC LIMIT 1) AS last_lane ON true
 LEFT JOIN (SELECT * FROM tenants ORDER BY step DESC LIMIT 1) AS last_tenant ON true
 LEFT JOIN claimed ON true
 LEFT JOIN messages m ON m.id = claimed.message_id;
-
--- name: next_due
--- When there will be something to do that is not yet due: a retry, or a destination whose parking ends.
-SELECT least(
-    (SELECT next_attempt_at FROM deliveries
-     WHERE state IN ('queued', 'deferred') AND next_attempt_at > $1 ORDER BY next_attempt_at LIMIT 1),
-    (SELECT min(parked_until) FROM destinations WHERE parked_until > $1)
-);
 
 -- name: renew
 -- The heartbeat: everything this owner still holds, in one statement. Rows not in the answer were lost. Here and below an

@@ -115,7 +115,17 @@ async def test_what_is_not_due_parked_or_paused_is_left(db: Database, tenant: Te
         await destinations.pause(conn, "paused.test", NOW, "")
         await destinations.pause(conn, "mx.slow.test", NOW, "")
         assert [one.destination for one in await claim(conn)] == ["open.test"]
-        assert await deliveries.next_due(conn, NOW) == NOW + timedelta(seconds=1)
+        nothing = await deliveries.claim(
+            conn,
+            owner=new_id(),
+            now=NOW,
+            lease_until=NOW + LEASE,
+            limit=9,
+            rings=deliveries.Rings(),
+            rooms={},
+            other_room=9,
+        )
+        assert (nothing.deliveries, nothing.next_due) == ((), NOW + timedelta(seconds=1))
         later = NOW + timedelta(seconds=61)
         assert {one.destination for one in await claim(conn, now=later)} == {"later.test", "parked.test"}
 

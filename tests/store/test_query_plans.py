@@ -77,7 +77,6 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "backup.next_in_pieces": (MESSAGE_ID,),
     "backup.in_pieces_between": (MESSAGE_ID, identifier(N + 50, MESSAGE)),
     "backup.pieces_of_day": (MESSAGE_ID, identifier(N + 50, MESSAGE)),
-    "deliveries.next_due": (NOW,),
     "deliveries.renew": (OTHER_ID, [DELIVERY_ID], NOW),
     "deliveries.take_over": (NOW, 50),
     "deliveries.release": (OTHER_ID, [DELIVERY_ID], [1], [NOW]),

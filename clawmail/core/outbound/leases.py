@@ -98,11 +98,6 @@ class Leases:
         self._safe_until.update(dict.fromkeys((one.id for one in claimed.deliveries), asked + self.seconds))
         return claimed
 
-    async def next_due(self) -> datetime | None:
-        """When there will be something to do that is not due yet."""
-        async with self._db.connection() as conn:
-            return await deliveries.next_due(conn, self._clock())
-
     async def release(self, those: Iterable[ClaimedDelivery]) -> None:
         """Gives deliveries back untried; if that cannot be written, their leases run out by themselves."""
         those = list(those)

@@ -36,6 +36,7 @@ from clawmail.net.smtp_client import Session, Withdrawn
 from clawmail.protocol.dns import Resolver
 from clawmail.protocol.replies import our_reply
 from clawmail.store.db import Database
+from clawmail.store.deliveries import Claim
 
 #: rows asked for by one claim.
 CLAIM_ROWS = 64
@@ -93,19 +94,15 @@ class Outbound:
 
     # What the worker's loops call. All may raise StoreUnwell.
 
-    async def claim(self) -> tuple[int, bool]:
-        """Claims what there is room for and starts on it; how much came, and whether asking again now is of no use."""
+    async def claim(self) -> Claim | None:
+        """Claims what there is room for and starts on it; None when this process has its hands full."""
         free = self._max_in_flight - len(self._leases)
         if free <= 0:
-            return 0, True
+            return None
         sites = self._sites
         claimed = await self._leases.claim(sites.rooms(), sites.usual_room, min(free, CLAIM_ROWS), sites.learnt())
         self._start(claimed.deliveries)
-        return len(claimed.deliveries), claimed.complete
-
-    async def next_due(self) -> datetime | None:
-        """When there will be something to do that is not due yet."""
-        return await self._leases.next_due()
+        return claimed
 
     async def keep(self) -> int:
         """Renews what is held, takes over what dead processes held (how many), and writes down what was counted."""
