@@ -42,9 +42,9 @@ _Waiting = deque[tuple[Posting, asyncio.Future[Posted]]]
 
 @dataclass(slots=True)
 class _Try:
-    """A transaction, and what is known of it when it ends without an answer."""
+    """A try to commit a batch, and what is known of it when it ends without an answer."""
 
-    #: filled as soon as only the commit is still missing.
+    #: filled before the statement that commits is sent.
     written: list[Posted | ClawmailError] = field(default_factory=list)
     #: PostgreSQL's process.
     backend: int = 0
@@ -135,7 +135,13 @@ class Writer:
             self._on_deliveries()
 
     async def _transaction(self, batch: Sequence[Posting], tried: _Try) -> None:
-        """Writes a batch and commits."""
+        """Writes a batch and commits: most mail by one statement, which is a transaction by itself."""
+        if postings.is_plain(batch):
+            async with self._db.connection() as conn:
+                tried.backend = conn.get_server_pid()
+                if await postings.post_plain(conn, batch, tried.written):
+                    return
+            tried.written.clear()
         async with self._db.transaction() as conn:
             tried.backend = conn.get_server_pid()
             tried.written += await postings.post(conn, batch, self._rest)

@@ -61,6 +61,28 @@ async def post(conn: Connection, postings: Sequence[Posting], rest: Rest = _no_r
     ]
 
 
+def is_plain(postings: Sequence[Posting]) -> bool:
+    """Whether all that they write goes into one statement: small messages that answer nothing and are not sent on."""
+    return not any(
+        posting.deliveries
+        or posting.idempotent_answer
+        or posting.message.size >= LARGE_BYTES
+        or any(filing.answers for filing in posting.filings)
+        for posting in postings
+    )
+
+
+async def post_plain(conn: Connection, postings: Sequence[Posting], planned: list[Posted | ClawmailError]) -> bool:
+    """Writes what ``is_plain`` outside of any transaction: it is committed when this returns.
+
+    False, and nothing is written, where an inbox is gone or full: then it is for ``post`` to say which. ``planned`` is
+    given the results before anything is written, for whoever hears no more of it.
+    """
+    batch, threads = await _decide_threads(conn, postings)
+    planned += [Posted(posting.message.id, threads[posting.message.id]) for posting in postings]
+    return await file(conn, batch)
+
+
 async def is_stored(conn: Connection, message_id: UUID, backend: int) -> bool | None:
     """Whether a message is there, and so everything that was written with it.
 

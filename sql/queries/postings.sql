@@ -87,8 +87,10 @@ WITH locked AS (
 SELECT enough FROM room;
 
 -- name: is_running
--- Whether the transaction of a server process is still under way: its commit may yet come. $1 its id
-SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1 AND backend_xid IS NOT NULL);
+-- Whether a server process is still about what it was told, or its transaction under way: a commit may yet come. $1 its
+-- id; that it is the one that is asking means that it is not.
+SELECT EXISTS (SELECT FROM pg_stat_activity
+               WHERE pid = $1 AND pid <> pg_backend_pid() AND (backend_xid IS NOT NULL OR state = 'active'));
 
 -- name: is_stored
 -- Whether a message is there, and so all that was written with it.

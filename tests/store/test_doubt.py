@@ -14,7 +14,9 @@ from clawmail.base.errors import StoreInDoubt, StoreUnwell
 from clawmail.base.ids import new_id
 from clawmail.core import writer
 from clawmail.core.writer import Writer
+from clawmail.model.delivery import NewDelivery, State
 from clawmail.model.mail import Filing, Posting
+from clawmail.store import postings
 from clawmail.store.db import Connection, Database
 from tests.support import mail
 from tests.support.tenants import Tenant
@@ -30,23 +32,30 @@ class Forgetful(Database):
     #: connections that cannot be had afterwards, and how many of them are left.
     goes_away_for = 0
     away = 0
+    _written = False
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
+    async def connection(self) -> AsyncIterator[Connection]:
+        """The first is written on, and breaks; on those that follow the outcome is looked for."""
+        if self._written:
+            if self.away:
+                self.away -= 1
+                raise StoreUnwell("the store is not available")
+            async with super().connection() as conn:
+                yield conn
+            return
+        self._written = True
+        conn = await asyncpg.connect(self.url)
+        transaction = conn.transaction()
+        await transaction.start()
+        yield conn
         if self.lingers:
-            conn = await asyncpg.connect(self.url)
-            transaction = conn.transaction()
-            await transaction.start()
-            yield conn
             self.lingering = asyncio.Event()
             self._late = asyncio.create_task(self._commit_late(conn, transaction, self.lingering))
-            raise StoreUnwell("the store is not available")
-        async with super().connection() as conn:
-            transaction = conn.transaction()
-            await transaction.start()
-            yield conn
+        else:
             await (transaction.commit() if self.commits else transaction.rollback())
-        self.away = self.goes_away_for
+            await conn.close()
+            self.away = self.goes_away_for
         raise StoreUnwell("the store is not available")
 
     @staticmethod
@@ -54,14 +63,6 @@ class Forgetful(Database):
         await when.wait()
         await transaction.commit()
         await conn.close()
-
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
-        if self.away:
-            self.away -= 1
-            raise StoreUnwell("the store is not available")
-        async with super().connection() as conn:
-            yield conn
 
 
 @pytest.fixture
@@ -73,10 +74,19 @@ async def forgetful(database_url: str) -> AsyncIterator[Forgetful]:
     await db.close()
 
 
-def posting_for(tenant: Tenant) -> Posting:
-    """A mail for the tenant's inbox."""
+@pytest.fixture(params=["in one statement", "in a transaction"])
+def posting(request: pytest.FixtureRequest, tenant: Tenant) -> Posting:
+    """A mail for the tenant's inbox; one that is sent on as well takes more than one statement."""
     filing = Filing(new_id(), tenant.organisation_id, tenant.domain.id, tenant.inbox.id, "inbound", False)
-    return Posting(mail.message_of(b"From: a@far.test\r\n\r\nx"), (filing,))
+    message = mail.message_of(b"From: a@far.test\r\n\r\nx")
+    if request.param == "in one statement":
+        return Posting(message, (filing,))
+    now = message.received_at
+    delivery = NewDelivery(
+        new_id(), tenant.organisation_id, tenant.domain.id, None, None, None, "forward", "", "x@far.test", "far.test",
+        State.QUEUED, now, now,
+    )  # fmt: skip
+    return Posting(message, (filing,), (delivery,))
 
 
 async def emails(db: Database) -> int:
@@ -86,39 +96,36 @@ async def emails(db: Database) -> int:
 
 
 async def test_what_was_committed_is_promised_although_nobody_said_so(
-    forgetful: Forgetful, db: Database, tenant: Tenant
+    forgetful: Forgetful, db: Database, posting: Posting
 ) -> None:
-    posting = posting_for(tenant)
     assert (await Writer(forgetful).write(posting)).message_id == posting.message.id
     assert await emails(db) == 1
 
 
 async def test_the_outcome_is_looked_for_until_the_database_is_back(
-    forgetful: Forgetful, db: Database, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+    forgetful: Forgetful, db: Database, posting: Posting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "DOUBT_GAP_SECONDS", 0.001)
     forgetful.goes_away_for = 3
-    posting = posting_for(tenant)
     assert (await Writer(forgetful).write(posting)).message_id == posting.message.id
     assert forgetful.away == 0
     assert await emails(db) == 1
 
 
-async def test_what_was_not_committed_is_put_off(forgetful: Forgetful, db: Database, tenant: Tenant) -> None:
+async def test_what_was_not_committed_is_put_off(forgetful: Forgetful, db: Database, posting: Posting) -> None:
     forgetful.commits = False
     with pytest.raises(StoreUnwell) as raised:
-        await Writer(forgetful).write(posting_for(tenant))
+        await Writer(forgetful).write(posting)
     assert not isinstance(raised.value, StoreInDoubt)
     assert await emails(db) == 0
 
 
 async def test_a_commit_that_is_still_under_way_is_waited_for(
-    forgetful: Forgetful, db: Database, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+    forgetful: Forgetful, db: Database, posting: Posting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The line broke, and the database does not know it yet: "not there" is no answer as long as it may come."""
     monkeypatch.setattr(writer, "DOUBT_GAP_SECONDS", 0.01)
     forgetful.lingers = True
-    posting = posting_for(tenant)
     writing = asyncio.create_task(Writer(forgetful).write(posting))
     while forgetful.lingering is None:
         await asyncio.sleep(0.01)
@@ -131,10 +138,23 @@ async def test_a_commit_that_is_still_under_way_is_waited_for(
 
 
 async def test_a_database_that_stays_away_is_not_waited_for_long(
-    forgetful: Forgetful, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+    forgetful: Forgetful, posting: Posting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "DOUBT_SECONDS", 0.05)
     monkeypatch.setattr(writer, "DOUBT_GAP_SECONDS", 0.001)
     forgetful.goes_away_for = 1_000_000
     with pytest.raises(StoreInDoubt):
-        await Writer(forgetful).write(posting_for(tenant))
+        await Writer(forgetful).write(posting)
+
+
+async def test_a_statement_that_has_changed_nothing_yet_is_waited_for_as_well(db: Database) -> None:
+    """It waits for a lock: PostgreSQL has given it no transaction id, and it will write all the same."""
+    async with asyncio.timeout(30), db.connection() as owner, db.connection() as waiting, db.connection() as looking:
+        await owner.execute("SELECT pg_advisory_lock(1)")
+        at_it = asyncio.create_task(waiting.execute("SELECT pg_advisory_lock(1)"))
+        while await postings.is_stored(looking, new_id(), waiting.get_server_pid()) is False:
+            await asyncio.sleep(0.01)
+        await owner.execute("SELECT pg_advisory_unlock(1)")
+        await at_it
+        while await postings.is_stored(looking, new_id(), waiting.get_server_pid()) is None:
+            await asyncio.sleep(0.01)
