@@ -84,7 +84,7 @@ class Smtp(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_connections: Annotated[PositiveInt, _about("Open sessions in all, of one process")] = 4000
     max_connections_per_network: Annotated[PositiveInt, _about("Open sessions of one /24 or /64")] = 50
     messages_per_minute: Annotated[PositiveInt, _about("Messages of one address a minute")] = 500
-    megabytes_per_minute: Annotated[PositiveInt, _about("Megabytes of one address a minute")] = 1000
+    megabytes_per_minute: Annotated[PositiveInt, _about("Megabytes of one address a minute")] = 300
     max_bytes_in_flight: Annotated[
         PositiveInt, _about("Memory that all messages on their way in may take together, of one process")
     ] = 536_870_912
