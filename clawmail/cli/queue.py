@@ -12,18 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from clawmail.cli import queue_top
 from clawmail.cli.options import config_option, json_option, load_settings, print_json, print_table, run
-from clawmail.cli.values import counted, size_text
+from clawmail.cli.values import counted, moment, size_text
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from clawmail.base.settings import Settings
     from clawmail.core.outbound.operator import OutboundQueue
 
-#: seconds between two looks of the live table.
-REFRESH_SECONDS = 1.0
 LIST_COLUMNS = ("id", "state", "recipient", "envelope_from", "attempts", "next_attempt_at", "last_reply")
+TIMES = ("oldest", "next_attempt_at")
 TOP_COLUMNS = ("site", "waiting", "due", "deferred", "leased", "held", "oldest", "next_attempt_at", "closed")
 
 
@@ -69,7 +67,7 @@ def list_command(
         if as_json:
             print_json(rows)
         else:
-            print_table(rows, LIST_COLUMNS, empty="no such delivery: nothing waits")
+            print_table([_readable(row) for row in rows], LIST_COLUMNS, empty="no such delivery: nothing waits")
 
     run(main)
 
@@ -188,47 +186,27 @@ def resume(destination: str, config_path: Path | None, as_json: bool) -> None:
 @config_option
 @json_option
 def top(limit: int, once: bool, config_path: Path | None, as_json: bool) -> None:
-    """Show where mail waits, the most first; at a terminal live, until Ctrl-C."""
+    """Show where mail waits, the most first; at a terminal live, until q or Ctrl-C."""
     settings = load_settings(config_path)
 
     async def main() -> None:
         async with _open_queue(settings) as queue:
             if not as_json and not once and sys.stdout.isatty():
-                await _live(queue, limit)
+                with contextlib.suppress(asyncio.CancelledError):  # Ctrl-C
+                    await queue_top.watch(lambda: queue.top(limit))
                 return
             rows = await queue.top(limit)
         if as_json:
             print_json(rows)
         else:
-            print_table([_with_closed(row) for row in rows], TOP_COLUMNS, empty="the queue is empty")
+            now = datetime.now(UTC)
+            told = [_readable(row) | {"closed": queue_top.closed(row, now)} for row in rows]
+            print_table(told, TOP_COLUMNS, empty="the queue is empty")
 
     run(main)
 
 
-async def _live(queue: OutboundQueue, limit: int) -> None:
-    from rich.live import Live
-
-    with Live(_table([]), auto_refresh=False) as live, contextlib.suppress(asyncio.CancelledError):
-        while True:
-            live.update(_table([_with_closed(row) for row in await queue.top(limit)]), refresh=True)
-            await asyncio.sleep(REFRESH_SECONDS)
-
-
-def _table(rows: Sequence[dict[str, Any]]) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in TOP_COLUMNS:
-        table.add_column(column.replace("_", " "), justify="left" if column in ("site", "closed") else "right")
-    for row in rows:
-        table.add_row(*("-" if row.get(column) is None else str(row[column]) for column in TOP_COLUMNS))
-    return table
-
-
-def _with_closed(row: dict[str, Any]) -> dict[str, Any]:
-    """A row with one word more: why nothing goes there now."""
-    if row["paused_at"] is not None:
-        return row | {"closed": f"paused {row['pause_reason'] or ''}".strip()}
-    if row["parked_until"] is not None and datetime.fromisoformat(row["parked_until"]) > datetime.now(UTC):
-        return row | {"closed": f"until {row['parked_until']}: {row['problem']}"}
-    return row | {"closed": None}
+def _readable(row: dict[str, Any]) -> dict[str, Any]:
+    """Whole seconds, which is what a table has room for; JSON has all there is."""
+    cut = {name: moment(datetime.fromisoformat(row[name])) for name in TIMES if row.get(name) is not None}
+    return row | cut

@@ -53,8 +53,8 @@ RETURNING id;
 SELECT pg_notify('deliveries', '');
 
 -- name: top
--- Where mail waits: by site, the most first.
-SELECT w.site, w.waiting, w.due, w.deferred, w.leased, w.held, w.domains, w.oldest, w.next_attempt_at,
+-- Where mail waits: by site, the most first. A domain may be paused at a site that is open.
+SELECT w.site, w.waiting, w.due, w.deferred, w.leased, w.held, w.domains, w.oldest, w.next_attempt_at, w.paused_domains,
        s.parked_until, s.failures, s.problem, s.paused_at, s.pause_reason
 FROM (
     SELECT coalesce(t.site, d.destination) AS site,
@@ -65,7 +65,8 @@ FROM (
            count(*) FILTER (WHERE d.state = 'held') AS held,
            count(DISTINCT d.destination) AS domains,
            min(d.created_at) AS oldest,
-           min(d.next_attempt_at) FILTER (WHERE d.state IN ('queued', 'deferred')) AS next_attempt_at
+           min(d.next_attempt_at) FILTER (WHERE d.state IN ('queued', 'deferred')) AS next_attempt_at,
+           array_agg(DISTINCT t.name) FILTER (WHERE t.paused_at IS NOT NULL AND t.name <> t.site) AS paused_domains
     FROM (
         -- One part for each partial index.
         SELECT * FROM deliveries WHERE state IN ('queued', 'deferred')
