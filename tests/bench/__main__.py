@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -49,6 +50,9 @@ def arguments() -> argparse.Namespace:
 async def main(chosen: argparse.Namespace) -> int:
     """Runs what was chosen; 1 if a benchmark broke."""
     log.configure("error")  # what the parts used here have to say of themselves
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # servers end, directories go
     entries: list[Figure | Note] = []
     began, broken = time.monotonic(), 0
     spent: list[str] = []
@@ -76,4 +80,8 @@ async def main(chosen: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main(arguments())))
+    try:
+        status = asyncio.run(main(arguments()))
+    except asyncio.CancelledError:
+        status = 128 + signal.SIGTERM
+    sys.exit(status)

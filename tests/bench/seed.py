@@ -22,6 +22,8 @@ from tests.support.mail import AUTHENTICATION
 
 #: what is brought in began so long ago and is spread evenly over that time, less a day.
 AGE = timedelta(days=365)
+#: for so long events are kept.
+EVENT_AGE = timedelta(days=90)
 #: emails of one conversation.
 THREAD_EMAILS = 4
 #: of these one is unread.
@@ -52,18 +54,20 @@ CREATE FUNCTION pg_temp.moment(n bigint) RETURNS timestamptz LANGUAGE sql IMMUTA
 CREATE FUNCTION pg_temp.id_of(kind text, n bigint) RETURNS uuid LANGUAGE sql IMMUTABLE
     RETURN (lpad(to_hex((({start!r} + n * {step!r}) * 1000)::bigint), 12, '0') || '7{salt}8' || kind
             || lpad(to_hex(n), 14, '0'))::uuid;
+CREATE FUNCTION pg_temp.name(n bigint) RETURNS text LANGUAGE sql IMMUTABLE
+    RETURN '<{salt}.' || n || '@{domain}>';
 """
 FORGET_NUMBERING = """
 DROP TABLE bench_owners;
-DROP FUNCTION pg_temp.moment, pg_temp.id_of
+DROP FUNCTION pg_temp.moment, pg_temp.id_of, pg_temp.name
 """
 #: $1 first number, $2 last; $3 how many owners; $4 emails of a thread.
 ADD_EMAILS = f"""
 INSERT INTO emails (id, organisation_id, domain_id, inbox_id, message_id, thread_id, direction, is_read, is_archived,
-                    size, created_at)
+                    size, message_key, created_at)
 SELECT pg_temp.id_of('e', n), o.organisation_id, o.domain_id, o.inbox_id, pg_temp.id_of('e', n),
        pg_temp.id_of('d', n / ($4 * $3) * ($4 * $3) + n % $3), 'inbound', n % {UNREAD_OF} <> 0, false, {mail.SIZE},
-       pg_temp.moment(n)
+       left(encode(sha256(convert_to(pg_temp.name(n), 'UTF8')), 'hex'), 32)::uuid, pg_temp.moment(n)
 FROM generate_series($1::bigint, $2::bigint) n JOIN bench_owners o ON o.number = n % $3::bigint
 """
 #: a thread has the number of its first email; $5 how many emails there are in all.
@@ -77,11 +81,19 @@ FROM (SELECT n, least($4, 1 + ($5 - 1 - n) / $3) AS emails
       FROM generate_series($1::bigint, $2::bigint) n WHERE n / $3::bigint % $4::bigint = 0) first
 JOIN bench_owners o ON o.number = n % $3
 """
+#: events go before the mail does; $4 is the first email whose event is still there.
+ADD_EVENTS = f"""
+INSERT INTO events (id, organisation_id, domain_id, inbox_id, email_id, type, detail, at)
+SELECT pg_temp.id_of('f', n), o.organisation_id, o.domain_id, o.inbox_id, pg_temp.id_of('e', n), 'received',
+       '{json.dumps({"from": mail.SENDER, "ip": "127.0.0.1", "size": mail.SIZE, "tls": None, "dmarc": "pass"})}',
+       pg_temp.moment(n)
+FROM generate_series(greatest($1::bigint, $4::bigint), $2::bigint) n JOIN bench_owners o ON o.number = n % $3::bigint
+"""
 #: $3 digest, $4 text, $5 HTML, $6 authentication.
 ADD_MESSAGES = f"""
 INSERT INTO messages ({MESSAGES.replace(" ", ", ")})
-SELECT pg_temp.id_of('e', n), '', $3, {mail.SIZE}, '', '<' || n || '@{mail.SENDER_DOMAIN}>', NULL, '{{}}',
-       'Bench ' || n, '{mail.SENDER}', 'News', '{mail.SENDER}', '{{{mail.RECIPIENT}}}', '{{}}', '{{}}', '{{}}', $4, $5,
+SELECT pg_temp.id_of('e', n), '', $3, {mail.SIZE}, '', pg_temp.name(n), NULL, '{{}}', 'Bench ' || n,
+       '{mail.SENDER}', 'News', '{mail.SENDER}', '{{{mail.RECIPIENT}}}', '{{}}', '{{}}', '{{}}', $4, $5,
        '[]', $6, pg_temp.moment(n)
 FROM generate_series($1::bigint, $2::bigint) n
 """
@@ -148,16 +160,20 @@ async def add_mail(
     """
     start = (datetime.now(UTC) - AGE).timestamp()
     step = (AGE - timedelta(days=1)).total_seconds() / count
-    await connection.execute(NUMBERING.format(start=start, step=step, salt=secrets.token_hex(2)[:3]))
+    await connection.execute(
+        NUMBERING.format(start=start, step=step, salt=secrets.token_hex(2)[:3], domain=mail.SENDER_DOMAIN)
+    )
     numbered = ((number, one.organisation_id, one.domain_id, one.inbox_id) for number, one in enumerate(owners))
     await connection.copy_records_to_table("bench_owners", records=numbered, timeout=PATIENCE)
     await connection.execute("ANALYZE bench_owners")
+    told = int(count * (1 - EVENT_AGE / AGE))
     dealt, words = (len(owners), THREAD_EMAILS), (bytes(32), *mail.texts(text_bytes), json.dumps(AUTHENTICATION))
     for first in range(0, count, CHUNK):
         some = first, min(first + CHUNK, count) - 1
         await connection.execute(ADD_MESSAGES, *some, *words, timeout=PATIENCE)
         await connection.execute(ADD_EMAILS, *some, *dealt, timeout=PATIENCE)
         await connection.execute(ADD_THREADS, *some, *dealt, count, timeout=PATIENCE)
+        await connection.execute(ADD_EVENTS, *some, len(owners), told, timeout=PATIENCE)
         progress(some[1] + 1)
     await connection.execute(FORGET_NUMBERING)
     await connection.execute(COUNTS, timeout=PATIENCE)
