@@ -94,6 +94,8 @@ class StoreUnwell(ClawmailError):
 
     code = "store_unavailable"
     retryable = True
+    #: PostgreSQL itself said no, so nothing of what was asked is done; else no answer came, and it may be.
+    answered = False
 
 
 class StoreInDoubt(StoreUnwell):

@@ -117,7 +117,7 @@ class Writer:
         except (TimeoutError, StoreUnwell) as failure:
             unwell = failure if isinstance(failure, StoreUnwell) else StoreUnwell("the store did not answer in time")
             try:
-                stored = await self._is_stored(tried)
+                stored = not unwell.answered and await self._is_stored(tried)
             except StoreInDoubt as doubt:
                 stored, unwell = False, doubt
             if not stored:

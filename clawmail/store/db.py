@@ -34,6 +34,9 @@ _PROBE = load("health").ping
 #: statements after which a connection is made anew: often enough to give memory back, seldom enough to cost nothing.
 MAX_QUERIES = 1_000_000
 
+#: what a server says that goes on serving, and has undone what it was asked.
+REFUSALS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.ReadOnlySQLTransactionError)
+
 log = logger("store")
 
 
@@ -43,7 +46,9 @@ def translate(error: BaseException) -> errors.ClawmailError | None:
         known = CONSTRAINTS.get(error.constraint_name or "")
         return known() if known else None
     if isinstance(error, asyncpg.DiskFullError | asyncpg.OutOfMemoryError):
-        return errors.StoreFull("the store is full")
+        full = errors.StoreFull("the store is full")
+        full.answered = True
+        return full
     unwell = (
         asyncpg.PostgresConnectionError,
         asyncpg.DeadlockDetectedError,
@@ -59,7 +64,11 @@ def translate(error: BaseException) -> errors.ClawmailError | None:
         TimeoutError,
         OSError,
     )
-    return errors.StoreUnwell("the store is not available") if isinstance(error, unwell) else None
+    if not isinstance(error, unwell):
+        return None
+    found = errors.StoreUnwell("the store is not available")
+    found.answered = isinstance(error, REFUSALS)
+    return found
 
 
 async def _as_it_is(_connection: Connection) -> None:

@@ -86,11 +86,11 @@ async def post_plain(conn: Connection, postings: Sequence[Posting], planned: lis
 async def is_stored(conn: Connection, message_id: UUID, backend: int) -> bool | None:
     """Whether a message is there, and so everything that was written with it.
 
-    None: not yet, but PostgreSQL's process ``backend``, from which we heard no more, is still about it.
+    None: not yet, but PostgreSQL's process ``backend``, from which we heard no more, is still there.
     """
     # In this order: who has ended when we ask has committed before we look, or never will.
-    running = await conn.fetchval(_sql.is_running, backend)
-    return bool(await conn.fetchval(_sql.is_stored, message_id)) or (None if running else False)
+    there = await conn.fetchval(_sql.is_there, backend)
+    return bool(await conn.fetchval(_sql.is_stored, message_id)) or (None if there else False)
 
 
 async def _refusals(conn: Connection, postings: Sequence[Posting]) -> list[ClawmailError | None]:

@@ -86,11 +86,13 @@ WITH locked AS (
 )
 SELECT enough FROM room;
 
--- name: is_running
--- Whether a server process is still about what it was told, or its transaction under way: a commit may yet come. $1 its
--- id; that it is the one that is asking means that it is not.
-SELECT EXISTS (SELECT FROM pg_stat_activity
-               WHERE pid = $1 AND pid <> pg_backend_pid() AND (backend_xid IS NOT NULL OR state = 'active'));
+-- name: is_there
+-- Whether a server process of ours is there, from which we heard no more: what it was told may still be on the line to it.
+-- One that is about nothing is ended, so that it never reads that; one at work is left to it, for it may be waiting for the
+-- standby. $1 its id; that it is the one that is asking means that it has read everything.
+SELECT CASE WHEN state LIKE 'idle%' THEN pg_terminate_backend(pid) ELSE true END
+FROM pg_stat_activity
+WHERE pid = $1 AND pid <> pg_backend_pid() AND datname = current_database() AND usename = current_user;
 
 -- name: is_stored
 -- Whether a message is there, and so all that was written with it.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import asyncpg
 import pytest
@@ -21,14 +20,16 @@ from clawmail.store.db import Connection, Database
 from tests.support import mail
 from tests.support.tenants import Tenant
 
+_WAITS = "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $1"
+
 
 class Forgetful(Database):
     """A database whose connection breaks at the commit: just before it, or before it is answered."""
 
     commits = True
-    #: the commit comes after our connection is given up, when ``lingering`` is set.
+    #: the commit comes after our connection is given up, when ``lingering`` lets go of its lock.
     lingers = False
-    lingering: asyncio.Event | None = None
+    lingering: Connection = None
     #: connections that cannot be had afterwards, and how many of them are left.
     goes_away_for = 0
     away = 0
@@ -50,8 +51,12 @@ class Forgetful(Database):
         await transaction.start()
         yield conn
         if self.lingers:
-            self.lingering = asyncio.Event()
-            self._late = asyncio.create_task(self._commit_late(conn, transaction, self.lingering))
+            owner = await asyncpg.connect(self.url)
+            await owner.execute("SELECT pg_advisory_lock(7)")
+            self._late = asyncio.create_task(self._commit_late(conn))
+            while not await owner.fetchval(_WAITS, conn.get_server_pid()):
+                await asyncio.sleep(0.01)
+            self.lingering = owner
         else:
             await (transaction.commit() if self.commits else transaction.rollback())
             await conn.close()
@@ -59,9 +64,8 @@ class Forgetful(Database):
         raise StoreUnwell("the store is not available")
 
     @staticmethod
-    async def _commit_late(conn: Connection, transaction: Any, when: asyncio.Event) -> None:
-        await when.wait()
-        await transaction.commit()
+    async def _commit_late(conn: Connection) -> None:
+        await conn.execute("SELECT pg_advisory_lock(7); COMMIT")
         await conn.close()
 
 
@@ -132,7 +136,7 @@ async def test_a_commit_that_is_still_under_way_is_waited_for(
     done, _ = await asyncio.wait({writing}, timeout=0.2)
     assert not done
     assert await emails(db) == 0
-    forgetful.lingering.set()
+    await forgetful.lingering.close()
     assert (await writing).message_id == posting.message.id
     assert await emails(db) == 1
 
@@ -150,11 +154,46 @@ async def test_a_database_that_stays_away_is_not_waited_for_long(
 async def test_a_statement_that_has_changed_nothing_yet_is_waited_for_as_well(db: Database) -> None:
     """It waits for a lock: PostgreSQL has given it no transaction id, and it will write all the same."""
     async with asyncio.timeout(30), db.connection() as owner, db.connection() as waiting, db.connection() as looking:
+        backend = waiting.get_server_pid()
         await owner.execute("SELECT pg_advisory_lock(1)")
         at_it = asyncio.create_task(waiting.execute("SELECT pg_advisory_lock(1)"))
-        while await postings.is_stored(looking, new_id(), waiting.get_server_pid()) is False:
+        while not await owner.fetchval("SELECT state = 'active' FROM pg_stat_activity WHERE pid = $1", backend):
             await asyncio.sleep(0.01)
+        assert await postings.is_stored(looking, new_id(), backend) is None
         await owner.execute("SELECT pg_advisory_unlock(1)")
         await at_it
-        while await postings.is_stored(looking, new_id(), waiting.get_server_pid()) is None:
+
+
+async def test_what_is_still_on_the_line_is_never_done(db: Database, database_url: str) -> None:
+    """Our statement may reach PostgreSQL after we have given it up: whoever would do it then is ended first."""
+    late = await asyncpg.connect(database_url)
+    backend = late.get_server_pid()
+    async with asyncio.timeout(30), db.connection() as looking:
+        assert await postings.is_stored(looking, new_id(), backend) is None
+        while await postings.is_stored(looking, new_id(), backend) is None:
             await asyncio.sleep(0.01)
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+        await late.execute("CREATE TABLE too_late ()")
+    await late.close()
+
+
+async def test_who_looks_is_not_whom_he_looks_for(db: Database) -> None:
+    """The same connection again: it has answered, so nothing is on the line."""
+    async with db.connection() as conn:
+        assert await postings.is_stored(conn, new_id(), conn.get_server_pid()) is False
+
+
+async def test_a_database_that_says_no_is_not_asked_what_became_of_it(
+    db: Database, posting: Posting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read-only, full, or a deadlock: that is an answer, and nothing is looked for."""
+
+    async def never(*_: object) -> bool:
+        raise AssertionError
+
+    monkeypatch.setattr(postings, "is_stored", never)
+    async with db.connection() as conn:
+        await conn.execute("SET default_transaction_read_only = on")
+    with pytest.raises(StoreUnwell) as raised:
+        await Writer(db).write(posting)
+    assert raised.value.answered
