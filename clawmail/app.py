@@ -60,6 +60,9 @@ from clawmail.smtpd.server import SmtpDoor
 from clawmail.store.db import Database
 from clawmail.worker import OutboundWorker
 
+#: of a process's connections, those on which mail is filed, one for each lane of the writer, and those of the queue.
+FILING_CONNECTIONS = 2
+QUEUE_CONNECTIONS = 3
 #: seconds between two rounds of the chores.
 LOOK_FOR_KEYS_SECONDS = 60.0
 FORGET_SECONDS = 3600.0
@@ -72,7 +75,8 @@ class App:
     """Everything that runs in one process."""
 
     settings: Settings
-    db: Database
+    #: connections for requests, for filing mail, for the queue.
+    databases: tuple[Database, Database, Database]
     clock: HouseClock
     resolver: Resolver
     setup_resolver: Resolver
@@ -90,7 +94,8 @@ class App:
     async def start(self) -> None:
         """Opens everything, the door last. Raises what the first part that fails raises; then nothing stays open."""
         try:
-            await self.db.open()
+            for db in self.databases:
+                await db.open()
             await self.clock.sync()
             self.directory.start()
             self.access.start()
@@ -116,15 +121,14 @@ class App:
         for resolver in (self.resolver, self.setup_resolver):
             if isinstance(resolver, DnsResolver):
                 await resolver.close()
-        await self.db.close()
+        for db in self.databases:
+            await db.close()
 
 
 def build(settings: Settings, database_url: str, *, resolver: Resolver | None = None) -> App:
     """Wires an app on the database at ``database_url``; opens nothing yet. Raises ValueError for a bad secret key."""
     keyring = load_keyring(settings.server.secret_key, Path(settings.server.data_dir))
-    db = Database(
-        database_url, pool_size=settings.database.pool_size, timeout_seconds=settings.database.timeout_seconds
-    )
+    db, filing_db, queue_db = databases = _databases(settings, database_url)
     clock = HouseClock(db)
     resolver = resolver or _dns_resolver(settings, cache_entries=settings.dns.cache_entries)
     # People change their DNS and ask again at once: set-up checks remember nothing.
@@ -138,7 +142,7 @@ def build(settings: Settings, database_url: str, *, resolver: Resolver | None = 
     signers = Signers(directory, keyring, with_ed25519=settings.outbound.ed25519)
     access = Access(db)
     aside = Aside()
-    writer = Writer(db, on_deliveries=lambda: worker.wake())
+    writer = Writer(filing_db, on_deliveries=lambda: worker.wake())
     our_names = OurNames(directory, hostname=settings.hostname, mx_label=settings.server.mx_label)
     forwarder = Forwarder(
         directory,
@@ -161,7 +165,7 @@ def build(settings: Settings, database_url: str, *, resolver: Resolver | None = 
         return_path=Proofs(keyring).return_path if settings.outbound.return_path == "delivery" else None,
     )
     metrics = OutboundMetrics(process_registry())
-    worker = _outbound_worker(settings, db, resolver, directory, receiver, keyring, clock, metrics)
+    worker = _outbound_worker(settings, queue_db, resolver, directory, receiver, keyring, clock, metrics)
     sources = Sources(db, our_names)
     services, chores = _services(
         settings, db, clock, directory, access, submitter, aside, sources, keyring, fresh, metrics
@@ -169,7 +173,7 @@ def build(settings: Settings, database_url: str, *, resolver: Resolver | None = 
     strangers = Strangers(settings.smtp, settings.hostname, db, resolver)
     return App(
         settings=settings,
-        db=db,
+        databases=databases,
         clock=clock,
         resolver=resolver,
         setup_resolver=fresh,
@@ -192,6 +196,14 @@ def build(settings: Settings, database_url: str, *, resolver: Resolver | None = 
             probe=services.check_store,
         ),
     )
+
+
+def _databases(settings: Settings, url: str) -> tuple[Database, Database, Database]:
+    """Connections for requests, for filing mail, for the queue: a crowd at one of them leaves the others theirs."""
+    total, seconds = settings.database.pool_size, settings.database.timeout_seconds
+    requests = Database(url, pool_size=max(1, total - FILING_CONNECTIONS - QUEUE_CONNECTIONS), timeout_seconds=seconds)
+    filing = Database(url, pool_size=FILING_CONNECTIONS, timeout_seconds=seconds)
+    return requests, filing, Database(url, pool_size=QUEUE_CONNECTIONS, timeout_seconds=seconds)
 
 
 def _dns_resolver(settings: Settings, *, cache_entries: int) -> DnsResolver:

@@ -49,7 +49,9 @@ class Database(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """PostgreSQL 15 or newer, or the embedded one."""
 
     url: Annotated[str, _about('postgresql://user:password@host/name. "": the embedded PostgreSQL in data_dir')] = ""
-    pool_size: Annotated[PositiveInt, _about("Connections of one process")] = 10
+    pool_size: Annotated[
+        PositiveInt, _about("Connections of one process: two file mail, three serve the queue, the others requests")
+    ] = 10
     timeout_seconds: Annotated[Seconds, _about("Longest wait for a connection or a statement")] = 30.0
 
 
