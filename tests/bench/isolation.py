@@ -47,10 +47,16 @@ FLOOD_QUEUE, FLOOD_INBOX, FLOOD_RULES, FLOOD_SUBJECT = 20_000, 10_000, 200, 8_00
 LARGE_FILE = LARGE_BYTES // 78 * 57
 #: a pattern for which RE2 is as slow as it gets, some hundred steps a character, with a number to make it one's own.
 COSTLY_PATTERN = r"a(a|b){0,500}c%d"
+#: destinations that an operator stopped, started and stopped again.
+CLOSED = (
+    "INSERT INTO destinations (name, site, paused_at, updated_at) SELECT n, n, now(), now() FROM unnest($1::text[]) n"
+)
+OPEN = "UPDATE destinations SET paused_at = NULL"
+CLOSE = "UPDATE destinations SET paused_at = now()"
 #: pause of a flooder who was refused.
 REFUSED_SECONDS = 0.05
 #: seconds between two measurements, in which what a flood left behind is worked off.
-REST_SECONDS = 1.0
+REST_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +143,9 @@ async def _scene(limits: Mapping[str, Any]) -> AsyncIterator[Scene]:
         async with house.sql() as connection:
             owner = await owner_of(connection, mail.RECIPIENT)
             await add_mail(connection, [owner], FLOOD_INBOX, text_bytes=mail.SIZE)
+            await connection.execute(CLOSED, names)
+            await add_queue(connection, [owner], FLOOD_QUEUE, names, mail.unsigned())
+            await connection.execute("CHECKPOINT")  # what was seeded is none of the flood's
         yield Scene(house, quiet, flooding, owner, small, huge, long, names)
 
 
@@ -230,11 +239,14 @@ async def huge_api_flood(scene: Scene) -> None:
 
 
 async def queue_flood(scene: Scene) -> None:
-    """A long queue, all of it due now."""
+    """A long queue, all of it due: its destinations open, and are closed again at the end."""
     async with scene.house.sql() as connection:
-        await add_queue(connection, [scene.flood_owner], FLOOD_QUEUE, scene.far, mail.unsigned())
-        await connection.execute("NOTIFY deliveries")
-    await asyncio.Event().wait()
+        try:
+            await connection.execute(OPEN)
+            await connection.execute("NOTIFY deliveries")
+            await asyncio.Event().wait()
+        finally:
+            await connection.execute(CLOSE)
 
 
 async def everything(scene: Scene) -> None:
