@@ -28,8 +28,8 @@ types: $(VENV)/.installed
 
 check: lint types test         ## what .ci/run calls
 
-bench: $(VENV)/.installed
-	$(BIN)/python -m tests.bench
+bench: $(VENV)/.installed      ## an hour, 30 GB of disk; make bench BENCH='--keep DIR' keeps the large stores
+	$(BIN)/python -m tests.bench $(BENCH)
 
 bench-quick: $(VENV)/.installed
 	$(BIN)/python -m tests.bench --quick

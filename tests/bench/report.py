@@ -1,7 +1,7 @@
-"""The figures of docs/performance.md: ``python -m tests.bench.report FINDINGS.json``.
+"""The figures of docs/performance.md: ``python -m tests.bench.report FINDINGS.json [BEFORE.json]``.
 
-The text between the two marks of that file is written anew from the JSON: the machine, one table for each group, and
-what was not measured. Everything else in it is written by people.
+The text between the two marks of that file is written anew from the JSON: the machine, one table for each group, what
+was not measured, and what changed since an earlier run. Everything else in it is written by people.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import sys
 from itertools import groupby
 from pathlib import Path
 
+from tests.bench import compare
 from tests.bench.figures import Figure, Findings, row_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
@@ -31,13 +32,19 @@ TITLES = {
 }
 
 
-def sections(found: Findings) -> str:
+#: changes by less than a tenth are not told: two runs of the same code differ by as much.
+TOLD = 1.1
+
+
+def sections(found: Findings, earlier: Findings | None = None) -> str:
     """What stands between the marks."""
     parts = ["\n".join(f"* {name}: {value}" for name, value in found.machine.items())]
     for group, figures in groupby(found.figures, key=lambda figure: figure.group):
         parts.append("\n".join([f"### {TITLES[group]}", "", HEADER, *(_row(figure) for figure in figures)]))
     if found.notes:
         parts.append("\n".join(["### Not measured here", "", *(f"* {n.group}: {n.text}" for n in found.notes)]))
+    if earlier:
+        parts.append("### Before and after\n\n" + compare.page(earlier, found, TOLD))
     return "\n\n".join(parts)
 
 
@@ -45,14 +52,15 @@ def _row(figure: Figure) -> str:
     return "| " + " | ".join(row_of(figure)[1:]) + " |"
 
 
-def rewrite(page: str, found: Findings) -> str:
-    """``page`` with the figures of ``found``. Raises ValueError when a mark is missing."""
+def rewrite(page: str, found: Findings, earlier: Findings | None = None) -> str:
+    """``page`` with the figures of ``found``, and what changed since ``earlier``. Raises ValueError without marks."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"{PAGE} has lost one of its marks: {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{sections(found)}\n\n{END}{after}"
+    return f"{before}{BEGIN}\n\n{sections(found, earlier)}\n\n{END}{after}"
 
 
 if __name__ == "__main__":
-    PAGE.write_text(rewrite(PAGE.read_text(), Findings.read(Path(sys.argv[1]))))
+    found, *earlier = (Findings.read(Path(file)) for file in sys.argv[1:])
+    PAGE.write_text(rewrite(PAGE.read_text(), found, *earlier))

@@ -50,6 +50,13 @@ def test_only_what_is_between_the_marks_is_written_anew() -> None:
     assert report.rewrite(written, FOUND) == written
 
 
+def test_the_page_tells_what_changed_since_an_earlier_run() -> None:
+    marks = f"{report.BEGIN}\n{report.END}"
+    written = report.rewrite(marks, with_rate(1500, cpu=1.0), with_rate(1000, cpu=1.0))
+    assert "| requests/s | 1,000 | 1,500 | 1.50 | better |" in written.partition("### Before and after")[2]
+    assert "### Before and after" not in report.rewrite(marks, with_rate(1500, cpu=1.0))
+
+
 def test_a_page_that_lost_its_marks_is_left_alone() -> None:
     with pytest.raises(ValueError, match="marks"):
         report.rewrite("no marks here", FOUND)
