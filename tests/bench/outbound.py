@@ -114,7 +114,7 @@ async def _race(run: Run, house: House, key: str, port: int, names: Sequence[str
             contenders.append(await _postfix(run, stack, file, port, names))
         loads_to_carry = (("to one destination", names[:1], 1000), (f"to {MANY} destinations", names, 800))
         for name, those, goal in loads_to_carry:
-            count = run.pick(500, 5000)
+            count = run.pick(500, 4000)
             work = {each.name: partial(each.measure, count, those) for each in contenders}
             costs = await in_turns(run.rounds, work)
             for each in contenders:
