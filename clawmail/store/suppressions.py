@@ -6,7 +6,6 @@ that is not active only counts soft bounces; a delivered mail deletes it (``deli
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -39,14 +38,6 @@ class Suppression:
     created_at: datetime
     #: None: until somebody removes it.
     expires_at: datetime | None
-
-
-async def suppressed(conn: Connection, domain_id: UUID, addresses: Collection[str], now: datetime) -> set[str]:
-    """Those of ``addresses`` (as given, compared without regard to case) that the domain must not send to."""
-    wanted = {folded_abroad(address) for address in addresses}
-    rows = await conn.fetch(_sql.suppressed, domain_id, list(wanted), now)
-    hit = {row["address"] for row in rows}
-    return {address for address in addresses if folded_abroad(address) in hit}
 
 
 async def record_hard(

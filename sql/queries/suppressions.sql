@@ -1,8 +1,3 @@
--- name: suppressed
--- Which of these addresses the domain must not send to now.
-SELECT address FROM suppressions
-WHERE domain_id = $1 AND address = ANY ($2) AND active AND (expires_at IS NULL OR expires_at > $3);
-
 -- name: record_hard
 -- An address that takes no mail, or whose owner complained: no more mail to it until somebody removes the row.
 INSERT INTO suppressions (id, organisation_id, domain_id, address, reason, detail, active, created_at, expires_at)

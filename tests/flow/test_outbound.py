@@ -78,7 +78,7 @@ async def test_a_failure_is_told_in_the_senders_inbox(db: Database, tenant: Tena
     assert fields["Final-Recipient"].replace(" ", "") == "rfc822;nobody@there.test"
     assert (fields["Action"], fields["Status"]) == ("failed", "5.1.1")
     async with db.connection() as conn:
-        assert await suppressions.suppressed(conn, tenant.domain.id, ["Nobody@there.test"], datetime.now(UTC))
+        assert await suppressions.get(conn, tenant.domain.id, "Nobody@there.test", datetime.now(UTC))
 
 
 async def test_the_way_is_found_in_the_real_dns(db: Database, tenant: Tenant) -> None:

@@ -108,6 +108,6 @@ async def test_addresses_of_others_are_folded_from_a_to_z(db: Database, tenant: 
         await suppressions.record_hard(conn, address="JÖRG@far.test", detail="550", **who)
         await suppressions.record_hard(conn, address="İnci@FAR.test", detail="550", **who)
         asked = ["jÖrg@far.test", "jörg@far.test", "İNCI@far.test", "inci@far.test"]
-        hit = await suppressions.suppressed(conn, tenant.domain.id, asked, now)
-        assert hit == {"jÖrg@far.test", "İNCI@far.test"}
+        hit = [address for address in asked if await suppressions.get(conn, tenant.domain.id, address, now)]
+        assert hit == ["jÖrg@far.test", "İNCI@far.test"]
         assert await suppressions.delete(conn, tenant.domain.id, "JÖRG@FAR.TEST")

@@ -153,7 +153,6 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "strangers.sweep_triplets": (BEFORE, BEFORE),
     "strangers.sender_rules": (DOMAIN_ID, 20),
     "strangers.remove_sender_rule": (OTHER_ID, DOMAIN_ID),
-    "suppressions.suppressed": (DOMAIN_ID, [f"r{N}@c.test"], NOW),
     "suppressions.list_after": (DOMAIN_ID, NOW, None, 20),
     "suppressions.get": (DOMAIN_ID, f"r{N}@c.test", NOW),
     "suppressions.delete": (DOMAIN_ID, f"r{N}@c.test"),
