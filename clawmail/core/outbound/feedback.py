@@ -1,9 +1,9 @@
 """What comes back by mail: bounces (RFC 3464, and the habits of older servers) and complaints (RFC 5965).
 
 A report is believed about a delivery only with proof (``proof``): the signed return path it came to, our signed ENVID,
-or the Message-ID of a mail that this very inbox sent. Everybody who got a mail knows its Message-ID, and everybody to
-whom a rule forwarded knows the rewritten sender. So where others got it too, that is a claim and no proof, unless the
-report was sent by the mail system of the recipient's domain or of the host that took the mail (``reporter``).
+or the Message-ID of a mail that this very inbox sent. Everybody who got a mail knows its Message-ID. So where others
+got it too, that is a claim and no proof, unless the report was sent by the mail system of the recipient's domain or of
+the host that took the mail (``reporter``).
 
 What is proved settles the delivery, what is claimed is told (``returns``); reading the same report again changes
 nothing. What comes back for a forward is an event of its rule. What cannot be read, or is about nothing of ours,
@@ -120,8 +120,9 @@ class Feedback:
             return await _made_for(conn, return_path.made_for, domain.id)
         if return_path is not None:
             recipients = [one.recipient for one in bounced]
+            # Who else was forwarded to under this sender could have said so; nobody's address is suppressed for it.
             forwards = await feedback.of_forwards(conn, domain.id, return_path.address, recipients)
-            return [known for known in _judged(forwards, report) if known.proved]
+            return [Known(one, proved=True) for one in forwards]
         if inbox is None:
             return []
         return await self._by_envelope_id(conn, report, inbox) or _judged(
