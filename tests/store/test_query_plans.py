@@ -184,13 +184,13 @@ ELSEWHERE = {
     "verify": "an operator's walk by key over everything",
     "health": "asks no table",
 }
-#: nothing but catalogues and settings, or one query that a test of its own looks at.
+#: nothing but catalogues, settings and server processes, or one query that a test of its own looks at.
 ELSEWHERE_TOO = {
     "backup.tables",
     "backup.migrations",
     "doctor.server",
     "doctor.migrations",
-    "postings.is_running",
+    "postings.is_there",
     "deliveries.claim",  # test_deliveries
     "deliveries.settle",  # below
 }
