@@ -11,6 +11,7 @@ work is done in a thread after all.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pickle
 import signal
@@ -144,7 +145,8 @@ def main(memory: int) -> None:
     """The other process: answers until nobody asks any more."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # it ends when its pipe does
-    os.nice(NICE)
+    with contextlib.suppress(PermissionError):  # a sandbox without setpriority: beside is still better than within
+        os.nice(NICE)
     questions, answers = sys.stdin.buffer, sys.stdout.buffer
     while head := questions.read(_SIZE):
         size, (work, more, named) = pickle.loads(questions.read(int.from_bytes(head)))
