@@ -5,6 +5,7 @@ Each handler reads its call, asks one use-case, and shapes the answer.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -12,6 +13,7 @@ import msgspec
 from aiohttp import web
 from msgspec import UNSET
 
+from clawmail.api import reading
 from clawmail.api.errors import JSON_TYPE
 from clawmail.api.native import mail_json, mail_shapes
 from clawmail.api.native.addressing import id_in, inbox_of
@@ -131,13 +133,22 @@ async def _once(call: Call, work: Callable[[Idempotency | None], Awaitable[Sent]
         return json_response(mail_shapes.sent(await work(None)), status=status)
     # The path as it was asked, with the email's id: the same key on another email is another request.
     place = f"{call.route.method} {call.request.path}"
-    digest = hashlib.sha256(call.raw_body).digest()
+    digest = await _digest(call.raw_body)
     once = Idempotency(place, key, digest, status, lambda done: _encode(mail_shapes.sent(done)))
     async with call.services.once_only.request(inbox_of(call), place, key, digest, call.now) as repeated:
         if repeated is not None:
             replayed = {"Idempotency-Replayed": "true"}
             return encoded_response(repeated.body, status=repeated.status, headers=replayed)
         return json_response(mail_shapes.sent(await work(once)), status=status)
+
+
+async def _digest(body: bytes) -> bytes:
+    large = len(body) > reading.THREAD_BYTES
+    return await asyncio.to_thread(_sha256, body) if large else _sha256(body)
+
+
+def _sha256(body: bytes) -> bytes:
+    return hashlib.sha256(body).digest()
 
 
 async def list_threads(call: Call) -> ThreadListAnswer:
