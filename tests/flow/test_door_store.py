@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from clawmail.app import App, build
+from clawmail.app import QUEUE_CONNECTIONS, App, build
 from clawmail.base.settings import Api, Limits, Server, Settings, Smtp
 from clawmail.store.db import Database
 from tests.support.smtp import Client
@@ -118,3 +119,15 @@ async def test_one_copy_for_each_inbox_however_many_of_its_names_were_said(house
     assert len(await house.stored()) == 1
     # The agent's, and the catch-all's for all the others.
     assert await house.copies() == 2
+
+
+async def test_mail_is_filed_while_the_queue_has_all_of_its_connections(house: House) -> None:
+    _, filing, queue = house.app.databases
+    client = await house.client()
+    async with AsyncExitStack() as crowd:
+        for _ in range(QUEUE_CONNECTIONS):
+            await crowd.enter_async_context(queue.connection())
+        assert (await client.mail(b"Subject: in time\r\n\r\nx\r\n", to="agent@example.test")).startswith("250")
+        async with filing.connection() as conn:
+            assert await conn.fetchval("SELECT count(*) FROM emails") == 1
+    await client.close()
