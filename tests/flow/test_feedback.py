@@ -58,6 +58,22 @@ async def test_the_same_bounce_again_changes_nothing(db: Database, tenant: Tenan
     assert [kind for kind, _ in await events_of(db, ids[0])] == ["attempted", "delivered", "bounced"]
 
 
+async def test_a_bounce_that_overtakes_the_delivery_it_is_about_is_put_off(db: Database, tenant: Tenant) -> None:
+    """The peer has the mail and has sent it back, and our result is not written yet."""
+    _, ids, _ = await delivered(db, tenant, "bob@there.test")
+    raw = bounce("bob@there.test", message_id="<1@example.test>")
+    carried = "state = 'leased', lease_owner = id, lease_until = now() + interval '1 hour'"
+    async with db.connection() as conn:
+        await conn.execute(f"UPDATE deliveries SET {carried} WHERE id = $1", ids[0])
+    with pytest.raises(Refused) as put_off:
+        await absorb(db, tenant, raw)
+    assert put_off.value.code == 451
+    async with db.connection() as conn:
+        await conn.execute("UPDATE deliveries SET state = 'delivered', lease_owner = NULL, lease_until = NULL")
+    assert await absorb(db, tenant, raw)
+    assert [kind for kind, _ in await events_of(db, ids[0])] == ["attempted", "delivered", "bounced"]
+
+
 async def test_only_the_recipient_it_names_comes_back(db: Database, tenant: Tenant) -> None:
     _, ids, sink = await delivered(db, tenant, "bob@there.test", "eve@there.test")
     (taken,) = sink.messages

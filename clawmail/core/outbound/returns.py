@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from clawmail.base.ids import new_id
 from clawmail.base.log import logger
+from clawmail.core.envelope import Refused
 from clawmail.core.outbound.classify import Verdict, classify_reply
 from clawmail.model.attempt import Stage
 from clawmail.model.delivery import State
@@ -40,7 +41,8 @@ async def came_back(
 ) -> bool:
     """Moves the deliveries that a bounce says have failed; whether it was about any of ours.
 
-    ``mail_from``: the envelope sender of the report.
+    ``mail_from``: the envelope sender of the report. Raises Refused while one of them is still being carried: a peer
+    may be quicker to send the bounce than we are to write down that it took the mail.
     """
     by_recipient = {one.delivery.recipient.lower(): one for one in known}
     mine = False
@@ -58,6 +60,8 @@ async def came_back(
 
 async def _failed(conn: Connection, known: Known, one: BounceRecipient, mail_from: str, now: datetime) -> None:
     delivery, verdict = known.delivery, _verdict(one)
+    if delivery.state is State.LEASED:
+        raise Refused(451, "4.3.0", "the mail this is about is still on its way, try again")
     facts = _bounce_facts(one, verdict, mail_from)
     if known.proved:
         if not await feedback.come_back(conn, delivery.id, f"{one.status} {one.reason}", now):
