@@ -89,11 +89,21 @@ class Writer:
 
     async def _flush(self, lane: _Waiting) -> None:
         try:
-            while batch := self._next_batch(lane):
-                await self._commit(batch)
+            while lane:
+                await self._gather(lane)
+                if batch := self._next_batch(lane):
+                    await self._commit(batch)
         finally:
             # Here and not in a callback: between the last look at the lane and this line nobody else runs.
             del self._flushers[id(lane)]
+
+    @staticmethod
+    async def _gather(lane: _Waiting) -> None:
+        """Waits while each turn of the loop brings more: what is at hand is judged first, and shares the commit."""
+        before = 0
+        while before < len(lane) < MAX_BATCH:
+            before = len(lane)
+            await asyncio.sleep(0)
 
     @staticmethod
     def _next_batch(lane: _Waiting) -> list[tuple[Posting, asyncio.Future[Posted]]]:

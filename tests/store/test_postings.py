@@ -218,6 +218,25 @@ async def test_an_answer_to_a_thread_that_was_deleted_meanwhile_opens_it_again(d
     assert (thread["message_count"], thread["last_email_id"]) == (1, answer.email_id)
 
 
+async def test_what_comes_turn_by_turn_shares_one_commit(
+    db: Database, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, sizes, post = Writer(db), [], postings.post_plain
+
+    async def counted(conn: Any, batch: Any, planned: Any) -> bool:
+        sizes.append(len(batch))
+        return await post(conn, batch, planned)
+
+    async def arrive(turns: int) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await writer.write(Posting(a_message(), (filed_in(tenant),)))
+
+    monkeypatch.setattr(postings, "post_plain", counted)
+    await asyncio.gather(*(arrive(turns) for turns in range(10)))
+    assert sizes == [10]
+
+
 async def test_small_mail_does_not_wait_for_large(db: Database, tenant: Tenant) -> None:
     writer, order = Writer(db), []
 
