@@ -7,7 +7,6 @@ app and hand in a resolver of their own.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -19,7 +18,6 @@ from clawmail.api.services import Services
 from clawmail.base.log import logger
 from clawmail.base.secrets import Keyring, load_keyring
 from clawmail.base.settings import Settings
-from clawmail.config import parse_listener
 from clawmail.core.access import Access
 from clawmail.core.aside import Aside
 from clawmail.core.clock import SYNC_SECONDS, HouseClock
@@ -55,7 +53,7 @@ from clawmail.core.submit import Submitter
 from clawmail.core.upkeep import Chore, Upkeep
 from clawmail.core.writer import Writer
 from clawmail.net.resolver import DnsResolver
-from clawmail.protocol.dns import Address, Resolver
+from clawmail.protocol.dns import Resolver
 from clawmail.smtpd.server import SmtpDoor
 from clawmail.store.db import Database
 from clawmail.worker import OutboundWorker
@@ -212,18 +210,6 @@ def _dns_resolver(settings: Settings, *, cache_entries: int) -> DnsResolver:
     )
 
 
-def own_addresses(settings: Settings) -> list[Address]:
-    """Addresses at which the port we dial is our own door: mail sent there would come back in."""
-    public = ip_address(settings.server.public_ip)
-    found = {public} if public.is_global else set()
-    for listener in settings.smtp.listen:
-        host, port = parse_listener(listener)
-        if port == settings.outbound.port:
-            with contextlib.suppress(ValueError):  # a name: what it stands for is found by the resolver, not here
-                found.add(public if host in ("0.0.0.0", "::") else ip_address(host))
-    return list(found)
-
-
 def _outbound_worker(
     settings: Settings,
     db: Database,
@@ -249,7 +235,6 @@ def _outbound_worker(
             settings,
             metrics=metrics,
             is_ours=is_ours,
-            own_addresses=lambda: own_addresses(settings),
             on_room=on_room,
             on_notice=on_notice,
             local=local,
@@ -286,6 +271,7 @@ def _services(
     cursors = Cursors(keyring.signing_key("cursor"))
     inboxes = Inboxes(db, access=access, changed=changed, settings=settings.inbox)
     house_limiter = HouseLimiter(HouseCounts(db))
+    keeper = Retention(db, mail_days=settings.retention.mail_days, event_days=settings.retention.event_days)
     services = Services(
         settings=settings,
         access=access,
@@ -309,17 +295,6 @@ def _services(
         Chore("forget answers", FORGET_SECONDS, lambda: once_only.forget_old(clock())),
         Chore("forget counts", FORGET_SECONDS, house_limiter.forget),
         Chore("forget creation keys", FORGET_SECONDS, lambda: inboxes.forget_creation_keys(clock())),
-        *_retention_chores(settings, db, clock),
+        *keeper.chores(clock, every_seconds=FORGET_SECONDS),
     ]
     return services, chores
-
-
-def _retention_chores(settings: Settings, db: Database, clock: HouseClock) -> list[Chore]:
-    keeper = Retention(db, mail_days=settings.retention.mail_days, event_days=settings.retention.event_days)
-    return [
-        Chore("empty what was removed", FORGET_SECONDS, keeper.empty_removed),
-        Chore("forget mail", FORGET_SECONDS, lambda: keeper.forget_mail(clock())),
-        Chore("forget events", FORGET_SECONDS, lambda: keeper.forget_events(clock())),
-        Chore("forget hosts", FORGET_SECONDS, lambda: keeper.forget_hosts(clock())),
-        Chore("drop leftovers", FORGET_SECONDS, keeper.drop_leftovers),
-    ]

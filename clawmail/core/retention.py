@@ -16,6 +16,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from clawmail.base.log import logger
+from clawmail.core.upkeep import Chore
 from clawmail.model.tenancy import OwnRetention
 from clawmail.store import destinations, mailbox, policies, retention
 from clawmail.store.db import Connection, Database
@@ -50,6 +51,16 @@ class Retention:
         self._db = db
         self._mail_days = mail_days
         self._event_days = event_days
+
+    def chores(self, clock: Callable[[], datetime], *, every_seconds: float) -> list[Chore]:
+        """All of it, as periodic work."""
+        return [
+            Chore("empty what was removed", every_seconds, self.empty_removed),
+            Chore("forget mail", every_seconds, lambda: self.forget_mail(clock())),
+            Chore("forget events", every_seconds, lambda: self.forget_events(clock())),
+            Chore("forget hosts", every_seconds, lambda: self.forget_hosts(clock())),
+            Chore("drop leftovers", every_seconds, self.drop_leftovers),
+        ]
 
     async def empty_removed(self) -> int:
         """Empties removed inboxes and deletes removed domains that are empty. Returns how many emails went."""

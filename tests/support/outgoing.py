@@ -145,7 +145,6 @@ def make_worker(
             settings,
             metrics=OutboundMetrics(),
             is_ours=None,
-            own_addresses=None,
             local=local,
             keyring=KEYRING,
             on_room=on_room,

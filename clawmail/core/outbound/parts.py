@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from ipaddress import ip_address
 
 from clawmail.base.ids import new_id
 from clawmail.base.secrets import Keyring
 from clawmail.base.settings import Settings
+from clawmail.config import parse_listener
 from clawmail.core.outbound.attempt import Carrier
 from clawmail.core.outbound.bounces import Bounces
 from clawmail.core.outbound.connect import Connector, Way
@@ -24,17 +26,28 @@ from clawmail.core.outbound.queue import Outbound, Parts
 from clawmail.core.outbound.settle import Schedule
 from clawmail.core.outbound.settler import Settler
 from clawmail.core.outbound.tls_policy import TlsPolicies
-from clawmail.net.addresses import Address
 from clawmail.net.fetch import Fetcher
 from clawmail.net.smtp_client import Timeouts
 from clawmail.net.tls import TlsContexts
-from clawmail.protocol.dns import Resolver
+from clawmail.protocol.dns import Address, Resolver
 from clawmail.store.db import Database
 
 
 def utc_now() -> datetime:
     """The clock of the queue."""
     return datetime.now(UTC)
+
+
+def own_addresses(settings: Settings) -> list[Address]:
+    """Addresses at which the port we dial is our own door: mail sent there would come back in."""
+    public = ip_address(settings.server.public_ip)
+    found = {public} if public.is_global else set()
+    for listener in settings.smtp.listen:
+        host, port = parse_listener(listener)
+        if port == settings.outbound.port:
+            with contextlib.suppress(ValueError):  # a name: what it stands for is found by the resolver, not here
+                found.add(public if host in ("0.0.0.0", "::") else ip_address(host))
+    return list(found)
 
 
 def make_outbound(
@@ -44,7 +57,6 @@ def make_outbound(
     *,
     metrics: OutboundMetrics,
     is_ours: Callable[[str], Awaitable[bool]] | None,
-    own_addresses: Callable[[], Sequence[Address]] | None,
     on_room: Callable[[], None],
     on_notice: Callable[[], None],
     local: LocalCarrier | None = None,
@@ -69,7 +81,7 @@ def make_outbound(
             command=wishes.command_timeout_seconds,
             dot=wishes.dot_timeout_seconds,
         ),
-        own_addresses=own_addresses or (lambda: [ip_address(settings.server.public_ip)]),
+        own_addresses=lambda: own_addresses(settings),
         is_ours=is_ours,
     )
     schedule = Schedule(wishes.retry_schedule_seconds, wishes.retry_jitter, wishes.delay_notice_seconds)
