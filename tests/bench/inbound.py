@@ -101,7 +101,7 @@ async def run(run: Run) -> None:
 
 async def _race(run: Run, way: Way, peers: list[Peer], file: Path) -> float:
     """One way of sending, everybody in turns; messages a second of our one process."""
-    count = run.pick(400, 3000)
+    count = run.pick(300, 3000)
     costs = await in_turns(run.rounds, {peer.name: partial(measure, peer, way, count, file) for peer in peers})
     goals: dict[str, Goal] = {peers[index].name: at_least(way.goals[index]) for index in range(2)}
     for peer in peers:

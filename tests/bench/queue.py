@@ -90,7 +90,7 @@ SHAPES = (
 
 async def run(run: Run) -> None:
     """Every figure of this file."""
-    await _claims(run, run.pick(100_000, 1_000_000))
+    await _claims(run, run.pick(50_000, 1_000_000))
     await _memory(run, run.pick(20_000, 100_000))
 
 
