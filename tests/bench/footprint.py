@@ -28,7 +28,7 @@ async def run(run: Run) -> None:
     existing: list[float] = []
     own, postgres = [], []
     with DnsServerThread({}) as dns:
-        for number in range(run.pick(2, 5)):
+        for number in range(run.pick(1, 5)):
             async with scratch() as directory:
                 for durations in (new, existing):
                     began = time.perf_counter()
@@ -48,7 +48,7 @@ async def run(run: Run) -> None:
 
 async def _idle_queries(run: Run, house: House) -> None:
     """Statements a second of a server that nobody talks to."""
-    seconds = run.pick(6, 60)
+    seconds = run.pick(5, 60)
     async with house.sql() as connection:
         for statement in LOG_STATEMENTS:
             await connection.execute(statement)

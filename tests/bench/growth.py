@@ -24,7 +24,7 @@ async def run(run: Run) -> None:
     """Every figure of this file."""
     if not run.needs(GROUP, *loads.SMTP_SOURCE):
         return
-    stored = run.stored or run.pick(200_000, 10_000_000)
+    stored = run.stored or run.pick(100_000, 10_000_000)
     inboxes, domains = stored // MESSAGES_PER_INBOX, stored // MESSAGES_PER_DOMAIN
     fill = Fill(f"stored-{stored}", domains, inboxes, [(inboxes, stored)], TEXT_BYTES)
     raw, zone = mail.signed_with_zone()

@@ -133,7 +133,7 @@ async def _latency(run: Run, house: House, file: Path, rate: float) -> None:
         str(file),
         (mail.RECIPIENT,),
         rate,
-        total=int(rate * run.pick(1.5, 10)),
+        total=int(rate * run.pick(1.0, 10)),
         sessions=LATENCY_SESSIONS,
     )
     results = [await loads.smtp(job) for _ in range(run.rounds)]

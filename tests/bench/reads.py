@@ -42,7 +42,7 @@ async def _load(house: House, key: str, path: str, seconds: float, clients: int 
 
 async def _pages(run: Run, house: House, inboxes: dict[str, str]) -> None:
     """The first page, of everything and of what is unread."""
-    seconds = run.pick(0.8, 6.0)
+    seconds = run.pick(0.6, 6.0)
     work = {
         f"{what}, {name}": partial(_load, house, key, path, seconds)
         for what, path in (("first page", LIST), ("first page of unread", f"{LIST}&is_read=false"))
