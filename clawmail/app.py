@@ -198,10 +198,12 @@ def build(settings: Settings, database_url: str, *, resolver: Resolver | None = 
 
 def _databases(settings: Settings, url: str) -> tuple[Database, Database, Database]:
     """Connections for requests, for filing mail, for the queue: a crowd at one of them leaves the others theirs."""
-    total, seconds = settings.database.pool_size, settings.database.timeout_seconds
-    requests = Database(url, pool_size=max(1, total - FILING_CONNECTIONS - QUEUE_CONNECTIONS), timeout_seconds=seconds)
-    filing = Database(url, pool_size=FILING_CONNECTIONS, timeout_seconds=seconds)
-    return requests, filing, Database(url, pool_size=QUEUE_CONNECTIONS, timeout_seconds=seconds)
+    most, seconds = settings.database.pool_size, settings.database.timeout_seconds
+    shares = (max(1, most - FILING_CONNECTIONS - QUEUE_CONNECTIONS), FILING_CONNECTIONS, QUEUE_CONNECTIONS)
+    requests, filing, queue = (
+        Database(url, pool_size=share, timeout_seconds=seconds, keeps_open=True) for share in shares
+    )
+    return requests, filing, queue
 
 
 def _dns_resolver(settings: Settings, *, cache_entries: int) -> DnsResolver:

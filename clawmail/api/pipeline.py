@@ -21,6 +21,7 @@ from clawmail.api.routing import Call, Route, Table, json_response
 from clawmail.api.services import Services
 from clawmail.base.errors import Unauthenticated
 from clawmail.base.secrets import same
+from clawmail.base.tenant import current_tenant
 from clawmail.core.limits import LimitName
 from clawmail.model.tenancy import Principal
 
@@ -82,7 +83,10 @@ class Pipeline:
         headers: dict[str, str],
     ) -> web.StreamResponse:
         client = client_ip(request, self._hops)
+        current_tenant.set(None)  # a kept connection may have brought somebody else's request before
         identity = await self._admit(route, request, client, headers)
+        if identity is not None:
+            current_tenant.set(identity.organisation_id)
         query = None if route.query is None else reading.decode_query(query_text, route.query)
         raw, body = b"", None
         if route.body is not None:

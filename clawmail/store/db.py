@@ -16,7 +16,9 @@ import asyncpg
 
 from clawmail.base import errors
 from clawmail.base.log import logger
+from clawmail.base.tenant import current_tenant
 from clawmail.store.queries import load
+from clawmail.store.turns import Turns
 
 #: asyncpg carries no types: a connection of the pool, or a bare one.
 Connection = Any
@@ -33,6 +35,8 @@ LISTEN_PROBE_SECONDS = 10.0
 _PROBE = load("health").ping
 #: statements after which a connection is made anew: often enough to give memory back, seldom enough to cost nothing.
 MAX_QUERIES = 1_000_000
+#: seconds without work after which a connection is closed, where connections come and go.
+IDLE_SECONDS = 60.0
 
 #: what a server says that goes on serving, and has undone what it was asked.
 REFUSALS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.ReadOnlySQLTransactionError)
@@ -76,13 +80,19 @@ async def _as_it_is(_connection: Connection) -> None:
 
 
 class Database:
-    """A pool of connections to one PostgreSQL."""
+    """A pool of connections to one PostgreSQL, given out to tenants in turn."""
 
-    def __init__(self, url: str, *, pool_size: int = 10, timeout_seconds: float = 30.0) -> None:
+    def __init__(
+        self, url: str, *, pool_size: int = 10, timeout_seconds: float = 30.0, keeps_open: bool = False
+    ) -> None:
+        """``keeps_open``: all connections are made at once and stay. One that is made when it is needed is made when
+        the machine is busy, and takes seconds then."""
         self.url = url
+        self._keeps_open = keeps_open
         self._pool_size = pool_size
         self._timeout = timeout_seconds
         self._pool: asyncpg.Pool | None = None
+        self._turns = Turns(pool_size)
         self._listeners: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
@@ -90,11 +100,11 @@ class Database:
         try:
             self._pool = await asyncpg.create_pool(
                 self.url,
-                min_size=1,
+                min_size=self._pool_size if self._keeps_open else 1,
                 max_size=self._pool_size,
                 timeout=self._timeout,
                 command_timeout=self._timeout,
-                max_inactive_connection_lifetime=60.0,
+                max_inactive_connection_lifetime=0.0 if self._keeps_open else IDLE_SECONDS,
                 max_queries=MAX_QUERIES,
                 reset=_as_it_is,
                 server_settings={
@@ -126,8 +136,13 @@ class Database:
         if self._pool is None:
             raise errors.StoreUnwell("the store is not open")
         try:
-            async with self._pool.acquire(timeout=self._timeout) as connection:
-                yield connection
+            async with asyncio.timeout(self._timeout):
+                await self._turns.enter(current_tenant.get())
+            try:
+                async with self._pool.acquire(timeout=self._timeout) as connection:
+                    yield connection
+            finally:
+                self._turns.leave()
         except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError) as e:
             known = translate(e)
             if known is None:

@@ -40,6 +40,8 @@ from clawmail.store.deliveries import Claim
 
 #: rows asked for by one claim.
 CLAIM_ROWS = 64
+#: destinations asked about at once, whether they are ours: a long queue must not fill the line to the database.
+ASKING_AT_ONCE = 2
 
 log = logger("queue")
 
@@ -77,6 +79,7 @@ class Outbound:
         self._on_room = on_room
         self._on_notice = on_notice
         self._tasks: set[asyncio.Task[None]] = set()
+        self._asking = asyncio.Semaphore(ASKING_AT_ONCE)
         self._sites = Sites(
             parts.db,
             parts.presets,
@@ -150,7 +153,9 @@ class Outbound:
 
     async def _dispatch(self, destination: str, those: Sequence[ClaimedDelivery]) -> None:
         local = self._parts.local
-        if local is not None and await local.takes(destination):
+        async with self._asking:
+            ours = local is not None and await local.takes(destination)
+        if local is not None and ours:
             for delivery in those:
                 await self._hand_over(local, delivery)
             return
