@@ -21,6 +21,7 @@ from clawmail.base.errors import StoreUnwell, Unauthenticated
 from clawmail.base.ids import new_id
 from clawmail.base.log import logger
 from clawmail.base.secrets import fingerprint, hash_key, key_matches, key_prefix, new_key
+from clawmail.core.same_question import SameQuestion
 from clawmail.model.tenancy import AccessKey, KeyKind, Principal
 from clawmail.protocol.address import folded
 from clawmail.store import keys as store
@@ -60,6 +61,7 @@ class Access:
         self._clock = clock
         self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
         self._changes_heard = 0
+        self._asked = SameQuestion()
         self._used: dict[UUID, datetime] = {}
         self._threads = ThreadPoolExecutor(ARGON2_THREADS, thread_name_prefix="argon2")
         self._noting: asyncio.Task[None] | None = None
@@ -147,19 +149,28 @@ class Access:
         self, kind: KeyKind, credential: str, judge: Callable[[], Awaitable[Principal]]
     ) -> Principal:
         digest = fingerprint(f"{kind} {credential}")  # what opens an inbox must not be found when a domain is asked for
-        known = self._remembered.get(digest)
-        if known is not None and self._clock() - known.verified_at < REMEMBERED_SECONDS:
-            self._used[known.principal.key_id] = datetime.now(UTC)
-            return known.principal
-        changes_heard = self._changes_heard
-        principal = await judge()
-        # A change heard while we looked may be a revocation of this very key: believe it this once, keep nothing.
-        if changes_heard == self._changes_heard:
-            self._remembered[digest] = _Remembered(principal, self._clock())
-            self._remembered.move_to_end(digest)
-            while len(self._remembered) > MAX_REMEMBERED:
-                self._remembered.popitem(last=False)
+        if (known := self._known(digest)) is not None:
+            return known
+        async with self._asked(digest):
+            if (known := self._known(digest)) is not None:
+                return known
+            changes_heard = self._changes_heard
+            principal = await judge()
+            # A change heard while we looked may be a revocation of this very key: believe it this once, keep nothing.
+            if changes_heard == self._changes_heard:
+                self._remembered[digest] = _Remembered(principal, self._clock())
+                self._remembered.move_to_end(digest)
+                while len(self._remembered) > MAX_REMEMBERED:
+                    self._remembered.popitem(last=False)
         return principal
+
+    def _known(self, digest: bytes) -> Principal | None:
+        """Whose credential this is, if it was shown not long ago."""
+        known = self._remembered.get(digest)
+        if known is None or self._clock() - known.verified_at >= REMEMBERED_SECONDS:
+            return None
+        self._used[known.principal.key_id] = datetime.now(UTC)
+        return known.principal
 
     async def _inbox(self, address: str, key: str) -> Principal:
         principal = (await self._proved(key, "inbox")).principal

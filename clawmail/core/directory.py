@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 
 from clawmail.base.ids import new_id
 from clawmail.core.routing import CompiledRule, compile_rules
+from clawmail.core.same_question import SameQuestion
 from clawmail.model.tenancy import DkimKey, Domain, Inbox
 from clawmail.protocol.address import folded
 from clawmail.store import directory as store
@@ -63,6 +64,7 @@ class Directory:
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._changes_heard = 0
         self._look_ups = 0
+        self._asked = SameQuestion()
 
     def start(self) -> None:
         """Begins to hear of changes that other processes make."""
@@ -115,10 +117,12 @@ class Directory:
         """The domain's active forwarding rules, ready to match."""
         entry = await self._entry(domain.name)
         if entry.rules is None:
-            async with self._db.connection() as conn:
-                found = await store.rules(conn, domain.id)
-            # A costly pattern takes a millisecond, and there may be two hundred.
-            entry.rules = await asyncio.to_thread(compile_rules, found) if found else ()
+            async with self._asked((domain.name, "rules")):
+                if entry.rules is None:
+                    async with self._db.connection() as conn:
+                        found = await store.rules(conn, domain.id)
+                    # A costly pattern takes a millisecond, and there may be two hundred.
+                    entry.rules = await asyncio.to_thread(compile_rules, found) if found else ()
         return entry.rules
 
     async def signing_keys(self, domain: Domain) -> tuple[DkimKey, ...]:
@@ -130,19 +134,25 @@ class Directory:
         return entry.keys
 
     async def _entry(self, name: str) -> _Entry:
-        entry = self._entries.get(name)
-        if entry is not None and self._clock() - entry.read_at < MAX_AGE_SECONDS:
+        if (entry := self._known(name)) is not None:
             return entry
-        changes_heard = self._changes_heard
-        async with self._db.connection() as conn:
-            fresh = _Entry(await store.domain(conn, name, datetime.now(UTC)), self._clock())
-        # A change heard while we read may be newer than what we read: use it this once, do not remember it.
-        if changes_heard == self._changes_heard:
-            self._entries[name] = fresh
-            self._entries.move_to_end(name)
-            while len(self._entries) > MAX_DOMAINS:
-                self._entries.popitem(last=False)
+        async with self._asked(name):
+            if (entry := self._known(name)) is not None:
+                return entry
+            changes_heard = self._changes_heard
+            async with self._db.connection() as conn:
+                fresh = _Entry(await store.domain(conn, name, datetime.now(UTC)), self._clock())
+            # A change heard while we read may be newer than what we read: use it this once, do not remember it.
+            if changes_heard == self._changes_heard:
+                self._entries[name] = fresh
+                self._entries.move_to_end(name)
+                while len(self._entries) > MAX_DOMAINS:
+                    self._entries.popitem(last=False)
         return fresh
+
+    def _known(self, name: str) -> _Entry | None:
+        entry = self._entries.get(name)
+        return entry if entry is not None and self._clock() - entry.read_at < MAX_AGE_SECONDS else None
 
     async def _exact(self, domain: Domain, local_part: str) -> Inbox | None:
         entry = await self._entry(domain.name)
