@@ -1,21 +1,18 @@
 """The composition root: the one place where Clawmail is wired together.
 
 ``build`` reads top to bottom: the store and the outside world, then the use-cases, then the entrances. ``App.start``
-opens them in that order and ``App.stop`` closes them in reverse, with one grace period for all. Tests build the same
-app and hand in a resolver of their own.
+(``running``) opens them in that order. Tests build the same app and hand in a resolver of their own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
 from clawmail.api.native.routes import ROUTES
 from clawmail.api.server import ApiServer
 from clawmail.api.services import Services
-from clawmail.base.log import logger
 from clawmail.base.secrets import Keyring, load_keyring
 from clawmail.base.settings import Settings
 from clawmail.core.access import Access
@@ -54,6 +51,7 @@ from clawmail.core.upkeep import Chore, Upkeep
 from clawmail.core.writer import Writer
 from clawmail.net.resolver import DnsResolver
 from clawmail.protocol.dns import Resolver
+from clawmail.running import App
 from clawmail.smtpd.server import SmtpDoor
 from clawmail.store.db import Database
 from clawmail.worker import OutboundWorker
@@ -64,63 +62,6 @@ QUEUE_CONNECTIONS = 3
 #: seconds between two rounds of the chores.
 LOOK_FOR_KEYS_SECONDS = 60.0
 FORGET_SECONDS = 3600.0
-
-log = logger("app")
-
-
-@dataclass(slots=True)
-class App:
-    """Everything that runs in one process."""
-
-    settings: Settings
-    #: connections for requests, for filing mail, for the queue.
-    databases: tuple[Database, Database, Database]
-    clock: HouseClock
-    resolver: Resolver
-    setup_resolver: Resolver
-    directory: Directory
-    access: Access
-    writer: Writer
-    signers: Signers
-    aside: Aside
-    services: Services
-    worker: OutboundWorker
-    upkeep: Upkeep
-    api: ApiServer
-    door: SmtpDoor
-
-    async def start(self) -> None:
-        """Opens everything, the door last. Raises what the first part that fails raises; then nothing stays open."""
-        try:
-            for db in self.databases:
-                await db.open()
-            await self.clock.sync()
-            self.directory.start()
-            self.access.start()
-            await self.worker.start()
-            self.upkeep.start()
-            await self.api.start()
-            await self.door.start()
-        except BaseException:
-            await self.stop(0)
-            raise
-
-    async def stop(self, grace_seconds: float) -> None:
-        """Accepts nothing more, finishes what is in flight within ``grace_seconds``, closes the rest."""
-        await self.door.stop(grace_seconds)
-        await self.api.stop(grace_seconds)
-        await self.upkeep.stop()
-        await self.worker.stop(grace_seconds)
-        await self.writer.close()
-        await self.access.stop()
-        self.signers.close()
-        await self.aside.close()
-        await self.services.limits.close()
-        for resolver in (self.resolver, self.setup_resolver):
-            if isinstance(resolver, DnsResolver):
-                await resolver.close()
-        for db in self.databases:
-            await db.close()
 
 
 def build(settings: Settings, database_url: str, *, resolver: Resolver | None = None) -> App:
@@ -138,20 +79,10 @@ def build(settings: Settings, database_url: str, *, resolver: Resolver | None = 
         catches_all=settings.smtp.unknown_local_part == "catch-all",
     )
     signers = Signers(directory, keyring, with_ed25519=settings.outbound.ed25519)
-    access = Access(db)
-    aside = Aside()
+    access, aside = Access(db), Aside()
     writer = Writer(filing_db, on_deliveries=lambda: worker.wake())
     our_names = OurNames(directory, hostname=settings.hostname, mx_label=settings.server.mx_label)
-    forwarder = Forwarder(
-        directory,
-        signers,
-        our_names,
-        hostname=settings.hostname.lower(),
-        srs_key=keyring.signing_key("return path"),
-        rewrite_from=settings.forwarding.rewrite_from,
-    )
-    receipts = Receipts(writer, signers, hostname=settings.hostname)
-    receiver = Receiver(settings, db, directory, resolver, writer, forwarder, Feedback(db, keyring), receipts, aside)
+    receiver = _receiver(settings, db, directory, resolver, writer, signers, our_names, aside, keyring)
     submitter = Submitter(
         db,
         directory,
@@ -164,9 +95,8 @@ def build(settings: Settings, database_url: str, *, resolver: Resolver | None = 
     )
     metrics = OutboundMetrics(process_registry())
     worker = _outbound_worker(settings, queue_db, resolver, directory, receiver, keyring, clock, metrics)
-    sources = Sources(db, our_names)
     services, chores = _services(
-        settings, db, clock, directory, access, submitter, aside, sources, keyring, fresh, metrics
+        settings, db, clock, directory, access, submitter, aside, our_names, keyring, fresh, metrics
     )
     strangers = Strangers(settings.smtp, settings.hostname, db, resolver)
     return App(
@@ -210,6 +140,30 @@ def _dns_resolver(settings: Settings, *, cache_entries: int) -> DnsResolver:
     return DnsResolver(
         settings.dns.nameservers, timeout_seconds=settings.dns.timeout_seconds, max_entries=cache_entries
     )
+
+
+def _receiver(
+    settings: Settings,
+    db: Database,
+    directory: Directory,
+    resolver: Resolver,
+    writer: Writer,
+    signers: Signers,
+    our_names: OurNames,
+    aside: Aside,
+    keyring: Keyring,
+) -> Receiver:
+    """What takes mail from the world, and sends on what rules ask for."""
+    forwarder = Forwarder(
+        directory,
+        signers,
+        our_names,
+        hostname=settings.hostname.lower(),
+        srs_key=keyring.signing_key("return path"),
+        rewrite_from=settings.forwarding.rewrite_from,
+    )
+    receipts = Receipts(writer, signers, hostname=settings.hostname)
+    return Receiver(settings, db, directory, resolver, writer, forwarder, Feedback(db, keyring), receipts, aside)
 
 
 def _outbound_worker(
@@ -260,7 +214,7 @@ def _services(
     access: Access,
     submitter: Submitter,
     aside: Aside,
-    sources: Sources,
+    our_names: OurNames,
     keyring: Keyring,
     fresh: Resolver,
     metrics: OutboundMetrics,
@@ -270,7 +224,7 @@ def _services(
     dkim_keys = DkimKeys(db, keyring=keyring, resolver=fresh, changed=changed)
     domains = Domains(db, access=access, dkim_keys=dkim_keys, changed=changed, resolver=fresh, settings=settings)
     once_only = OnceOnly(db)
-    cursors = Cursors(keyring.signing_key("cursor"))
+    sources, cursors = Sources(db, our_names), Cursors(keyring.signing_key("cursor"))
     inboxes = Inboxes(db, access=access, changed=changed, settings=settings.inbox)
     house_limiter = HouseLimiter(HouseCounts(db))
     keeper = Retention(db, mail_days=settings.retention.mail_days, event_days=settings.retention.event_days)

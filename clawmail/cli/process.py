@@ -29,7 +29,7 @@ from clawmail.base.settings import Settings
 from clawmail.config import ConfigError
 
 if TYPE_CHECKING:
-    from clawmail.app import App
+    from clawmail.running import App
 
 #: environment by which a worker learns where the database of its parent is.
 DATABASE_URL = "CLAWMAIL_DATABASE_URL"

@@ -14,8 +14,8 @@ from clawmail.base.errors import Conflict
 from clawmail.config import ConfigError, load
 
 if TYPE_CHECKING:
-    from clawmail.app import App
     from clawmail.base.settings import Settings
+    from clawmail.running import App
 
 DOMAIN = "clawmail.test"
 ADDRESS = f"agent@{DOMAIN}"

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from clawmail.app import QUEUE_CONNECTIONS, App, build
+from clawmail.app import QUEUE_CONNECTIONS, build
 from clawmail.base.settings import Api, Limits, Server, Settings, Smtp
+from clawmail.running import App
 from clawmail.store.db import Database
 from tests.support.smtp import Client
 from tests.support.tenants import Tenant
