@@ -89,10 +89,10 @@ async def run(run: Run) -> None:
     """Every figure of this file."""
     if not (run.needs(GROUP, *SMTP_SINK) and run.needs(GROUP, *loads.SMTP_SOURCE)):
         return
-    seconds = run.pick(4.0, 15.0)
+    seconds = run.pick(4.0, 10.0)
     floods = {"everything": everything} if run.quick else {**FLOODS, "everything": everything}
     for name, flood in floods.items():
-        alone, beside = await compare(flood, rounds=run.pick(1, 3), seconds=seconds)
+        alone, beside = await compare(flood, rounds=run.pick(1, 2), seconds=seconds)
         _record(run, name, alone, beside, "limits as shipped", aims=True)
     if not run.quick:
         alone, beside = await compare(everything, rounds=1, seconds=seconds, limits=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from itertools import cycle
 from pathlib import Path
@@ -30,7 +30,8 @@ class Load:
         raw = Path(job.file).read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
         self.content = raw.replace(b"\r\n.", b"\r\n..") + b".\r\n"
         self.recipients = cycle(job.recipients)
-        self.idle: list[Session] = []
+        #: whoever has rested longest is next, so that all sources send alike.
+        self.idle: deque[Session] = deque()
         self.sessions = 0
         self.waiting = 0
         self.issued = 0
@@ -42,7 +43,7 @@ class Load:
         """A message goes out on an idle session, or waits for one."""
         self.issued += 1
         if self.idle:
-            self.idle.pop().send()
+            self.idle.popleft().send()
         else:
             self.waiting += 1
 
