@@ -13,6 +13,7 @@ import pytest
 from cryptography import x509
 from structlog.testing import capture_logs
 
+from clawmail.base.log import configure
 from clawmail.smtpd import selfsigned, tls
 from clawmail.smtpd.selfsigned import self_signed
 from tests.support.smtp import Client, ScriptedReceiver, door_settings, open_door, trusting
@@ -77,6 +78,7 @@ async def test_the_log_says_what_the_certificates_are_for(
     pair(tmp_path / "more", "a.test", "a.pem", "a.key")
     pair(tmp_path / "main", "mx.example.test", "x.pem", "x.key")
     places: dict[str, Any] = {name: str(tmp_path / place) for name, place in settings.items()}
+    configure("info", "json")  # a command that was tried before may have wanted less
     with capture_logs() as lines:
         async with open_door(door_settings(tmp_path, **places), ScriptedReceiver()) as door:
             door.reload_certificates()
