@@ -42,6 +42,11 @@ PR_SET_PDEATHSIG = 1
 #: be felt in every step of everybody's mail.
 SWITCH_SECONDS = 0.001
 
+#: connections of a process that only listen: to deliveries, keys, the directory.
+LISTENING = 3
+#: connections for commands, backups and whoever looks in with psql.
+SPARE_CONNECTIONS = 40
+
 log = logger("app")
 
 
@@ -64,6 +69,11 @@ def run(
     except (OSError, ValueError, StoreUnwell) as error:
         raise click.ClickException(f"cannot start: {error}") from None
     sys.exit(status)
+
+
+def connections_for(settings: Settings) -> int:
+    """How many the embedded PostgreSQL has to allow: each process keeps all of its own open, and there are commands."""
+    return settings.server.workers * (settings.database.pool_size + LISTENING) + SPARE_CONNECTIONS
 
 
 def _run_loop(main: Awaitable[int]) -> int:
@@ -97,7 +107,7 @@ async def _serve(
         try:
             url = settings.database.url
             if not url:
-                embedded = EmbeddedPostgres(data_dir)
+                embedded = EmbeddedPostgres(data_dir, settings={"max_connections": str(connections_for(settings))})
                 stack.push_async_callback(embedded.stop)
                 await embedded.start()
                 url = embedded.url
