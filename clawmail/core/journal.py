@@ -4,19 +4,18 @@ Events come in the order of their ids, oldest first. The owner of an inbox sees 
 all of the domain's and may lift a suppression.
 
 Who keeps asking hands in what the last page gave him as ``after``. Ids are made before they are committed, by several
-processes with clocks of their own, so an event may appear later than one with a greater id. Therefore no page gives an
-``after`` of the last ``OVERLAP_SECONDS``: what is younger is shown again the next time, and none is missed that is
-written within them.
+processes, so an event may appear later than one with a greater id. Therefore no page gives an ``after`` below which
+one could still appear (``store.events.settled``): half a minute before now, or before the oldest transaction in flight.
+What is younger is shown again the next time, and none is missed, however long it took.
 """
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
 from clawmail.base.errors import NotFound
-from clawmail.base.ids import first_id_at
 from clawmail.core.cursors import Cursors
 from clawmail.model.events import Event
 from clawmail.model.tenancy import Principal
@@ -25,9 +24,6 @@ from clawmail.store import mailbox as mailbox_store
 from clawmail.store import suppressions as suppression_store
 from clawmail.store.db import Database
 from clawmail.store.suppressions import Suppression
-
-#: seconds that an event may take from its id to its commit, and that the clocks of our processes may differ by.
-OVERLAP_SECONDS = 30.0
 
 
 class EventPage(NamedTuple):
@@ -72,22 +68,23 @@ class Journal:
             found = await event_store.list_events(conn, email_id=email_id, after=after, limit=limit + 1)
         return self._page(found, limit, "events of an email", email_id)
 
-    async def of_caller(
-        self, caller: Principal, now: datetime, *, cursor: str | None, after: UUID | None, limit: int
-    ) -> JournalPage:
+    async def of_caller(self, caller: Principal, *, cursor: str | None, after: UUID | None, limit: int) -> JournalPage:
         """What happened in the caller's inbox or domain, from behind ``cursor``, else ``after``, else the beginning.
 
         ``after`` may be any id. Raises Invalid for a cursor that is none of ours.
         """
         owner = caller.inbox_id or caller.domain_id
-        begin = self._cursors.read("events", owner, cursor) or after
+        walked = self._cursors.read_all("events", owner, cursor)
+        begin = walked[0] if walked else after
         async with self._db.connection() as conn:
+            # In this order: what is in flight when we ask appears behind the id, or is on the page. And as it was when
+            # the walk began: its first pages do not show what was in flight then.
+            settled = min([await event_store.settled(conn), *walked[1:]])
             if caller.inbox_id is not None:
                 found = await event_store.list_events(conn, inbox_id=owner, after=begin, limit=limit + 1)
             else:
                 found = await event_store.list_events(conn, domain_id=owner, after=begin, limit=limit + 1)
-        page = self._page(found, limit, "events", owner)
-        settled = first_id_at(now - timedelta(seconds=OVERLAP_SECONDS))
+        page = self._page(found, limit, "events", owner, settled)
         # Nobody is sent back behind where he asked from; but a cursor may have led him past what is not settled yet.
         latest = max(settled, after or settled)
         last = page.events[-1].id if page.events else begin
@@ -108,7 +105,7 @@ class Journal:
             if not await suppression_store.delete(conn, domain_id, address):
                 raise NotFound("This address is not suppressed")
 
-    def _page(self, found: list[Event], limit: int, name: str, owner: UUID) -> EventPage:
+    def _page(self, found: list[Event], limit: int, name: str, owner: UUID, *known: UUID) -> EventPage:
         if len(found) <= limit:
             return EventPage(found, None)
-        return EventPage(found[:limit], self._cursors.write(name, owner, found[limit - 1].id))
+        return EventPage(found[:limit], self._cursors.write(name, owner, found[limit - 1].id, *known))

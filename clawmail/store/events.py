@@ -1,4 +1,9 @@
-"""Events: appended with the state they tell of, read back in order by id."""
+"""Events: appended with the state they tell of, read back in order by id.
+
+An id that is more than ten seconds older than the statement that writes it (its process slept, waited for the database,
+or has a clock that is behind) is made anew by ``event_id`` of the schema. So nobody has to guess how late an event may
+still appear: ``settled`` knows.
+"""
 
 from __future__ import annotations
 
@@ -52,6 +57,15 @@ def event_columns(events: Sequence[Event]) -> tuple[list[object], ...]:
         [_json.encode(e.detail or {}).decode() for e in events],
         [e.at for e in events],
     )
+
+
+async def settled(conn: Connection) -> UUID:
+    """An id below which no event will appear that was not there when this was asked. To be asked before reading.
+
+    It is that of half a minute ago, or earlier by as much as the oldest transaction in flight has taken.
+    """
+    found: UUID = await conn.fetchval(_sql.settled)
+    return found
 
 
 async def list_events(

@@ -204,7 +204,7 @@ moved AS (
 ),
 told AS (
     INSERT INTO events (id, organisation_id, domain_id, inbox_id, email_id, delivery_id, type, recipient, detail, at)
-    SELECT e.id, m.organisation_id, m.domain_id, m.inbox_id, m.email_id, m.id, e.type, m.recipient, e.detail::jsonb, $2::timestamptz
+    SELECT event_id(e.id), m.organisation_id, m.domain_id, m.inbox_id, m.email_id, m.id, e.type, m.recipient, e.detail::jsonb, $2::timestamptz
     FROM unnest($13::uuid[], $14::uuid[], $15::text[], $16::text[]) AS e (id, delivery_id, type, detail)
     JOIN moved m ON m.id = e.delivery_id
 ),

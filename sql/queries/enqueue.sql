@@ -26,7 +26,7 @@ WITH written AS (
     RETURNING id, state
 ), told AS (
     INSERT INTO events (id, organisation_id, domain_id, inbox_id, email_id, delivery_id, type, recipient, detail, at)
-    SELECT new.id, organisation_id, domain_id, inbox_id, email_id, delivery_id,
+    SELECT event_id(new.id), organisation_id, domain_id, inbox_id, email_id, delivery_id,
            CASE WHEN w.state = 'suppressed' THEN 'suppressed' ELSE type END, recipient,
            CASE WHEN w.state = 'suppressed' THEN '{"reason": "the address is on the suppression list"}' ELSE detail END,
            at

@@ -1,8 +1,19 @@
 -- name: append
--- Events of one transaction, in one statement.
+-- Events of one transaction, in one statement. As everywhere, event_id makes the ids of late ones anew.
 INSERT INTO events (id, organisation_id, domain_id, inbox_id, email_id, delivery_id, type, recipient, detail, at)
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[], $8::text[],
-                     $9::jsonb[], $10::timestamptz[]);
+SELECT event_id(id), organisation_id, domain_id, inbox_id, email_id, delivery_id, type, recipient, detail, at
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[], $8::text[], $9::jsonb[],
+            $10::timestamptz[])
+    AS new (id, organisation_id, domain_id, inbox_id, email_id, delivery_id, type, recipient, detail, at);
+
+-- name: settled
+-- An id below which no event can appear any more. Whoever may still write one is in flight since xact_start, or begins
+-- later, and event_id lets no id be more than ten seconds older than that; the rest is for a clock that is set a little.
+-- Other processes' transactions are seen where they have our role, as all on one database.url do.
+SELECT id_made_at('00000000-0000-7000-8000-000000000000',
+                  least(clock_timestamp(), min(xact_start)) - interval '30 seconds')
+FROM pg_stat_activity
+WHERE datname = current_database() AND backend_xid IS NOT NULL;
 
 -- name: of_email
 -- Events of an email, oldest first, from after the event $2 (null: from the beginning). The inner LIMIT is

@@ -72,7 +72,8 @@ WITH locked AS (
         has_attachments = t.has_attachments OR excluded.has_attachments
 ), told AS (
     INSERT INTO events (id, organisation_id, domain_id, inbox_id, email_id, delivery_id, type, recipient, detail, at)
-    SELECT * FROM unnest($4::new_event[]) WHERE (SELECT enough FROM room)
+    SELECT event_id(id), organisation_id, domain_id, inbox_id, email_id, delivery_id, type, recipient, detail, at
+    FROM unnest($4::new_event[]) WHERE (SELECT enough FROM room)
 ), counted AS (
     UPDATE inbox_usage u
     SET used_bytes = u.used_bytes + d.bytes,

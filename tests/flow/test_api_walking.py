@@ -13,6 +13,7 @@ from clawmail.model.events import Event, EventType
 from clawmail.store import events, suppressions
 from clawmail.store.db import Database
 from tests.support import mail
+from tests.support.events import write_as_made
 from tests.support.mail_api import MailApi, running_mail_api
 from tests.support.tenants import Tenant, add_tenant
 
@@ -107,7 +108,7 @@ async def test_who_keeps_asking_for_events_misses_none(api: MailApi, db: Databas
             for age in ages
         ]
         async with db.transaction() as conn:
-            await events.append(conn, made)
+            await write_as_made(conn, made)
         return [str(event.id) for event in made]
 
     async def asked(path: str) -> tuple[list[str], dict[str, Any]]:
@@ -130,6 +131,30 @@ async def test_who_keeps_asking_for_events_misses_none(api: MailApi, db: Databas
     assert await asked(f"/events?after={youngest}") == ([], {"events": [], "next_cursor": None, "after": youngest})
     assert (await asked(f"/events?after={late}"))[1]["after"] == late
     assert (await api.get("/events?after=yesterday")).status == 400
+
+
+async def test_an_event_that_takes_its_time_to_be_written_is_not_missed(
+    api: MailApi, db: Database, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While its transaction goes on, a poller walks past it; and when he is at the end of his walk, it is over."""
+    statements = events._sql.statements
+    monkeypatch.setitem(statements, "settled", statements["settled"].replace("30 seconds", "0 seconds"))
+    owner = {"organisation_id": tenant.organisation_id, "domain_id": tenant.domain.id, "inbox_id": tenant.inbox.id}
+
+    def deferred() -> Event:
+        return Event(new_id(), at=datetime.now(UTC), type=EventType.DEFERRED, **owner)  # type: ignore[arg-type]  # by name
+
+    async with db.transaction() as conn:
+        await events.append(conn, [late := deferred()])
+        async with db.transaction() as other:
+            await events.append(other, young := [deferred(), deferred()])
+        first = (await api.get("/events?limit=1")).json
+    assert [event["id"] for event in first["events"]] == [str(young[0].id)]
+    last = (await api.get(f"/events?cursor={first['next_cursor']}")).json
+    assert ([event["id"] for event in last["events"]], last["next_cursor"]) == ([str(young[1].id)], None)
+    again = (await api.get(f"/events?after={last['after']}")).json
+    assert [event["id"] for event in again["events"]] == [str(event.id) for event in (late, *young)]
+    assert again["after"] == str(young[1].id)
 
 
 async def test_suppressions_are_listed_and_lifted_by_the_domain(api: MailApi, db: Database, tenant: Tenant) -> None:

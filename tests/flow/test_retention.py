@@ -8,9 +8,10 @@ from clawmail.base.ids import first_id_at, new_id
 from clawmail.core import retention
 from clawmail.core.retention import Retention
 from clawmail.model.events import Event, EventType
-from clawmail.store import events, mailbox, suppressions
+from clawmail.store import mailbox, suppressions
 from clawmail.store.db import Database
 from tests.support import mail
+from tests.support.events import write_as_made
 from tests.support.mail import assert_counts_are_kept, rows_of
 from tests.support.tenants import Tenant, add_inbox, add_tenant
 
@@ -90,7 +91,7 @@ async def test_events_and_ended_forwards_go_when_their_days_are_over(db: Databas
     old = NOW - timedelta(days=2)
     about = {"organisation_id": tenant.organisation_id, "domain_id": tenant.domain.id, "type": EventType.DEFERRED}
     async with db.transaction() as conn:
-        await events.append(
+        await write_as_made(
             conn, [Event(id=first_id_at(old), at=old, **about), Event(id=new_id(), at=NOW, **about)]  # type: ignore[arg-type]  # by name
         )  # fmt: skip
         # One of the two is made a forward that nobody keeps.

@@ -191,6 +191,7 @@ ELSEWHERE_TOO = {
     "doctor.server",
     "doctor.migrations",
     "postings.is_there",
+    "events.settled",
     "deliveries.claim",  # test_deliveries
     "deliveries.settle",  # below
 }

@@ -81,7 +81,7 @@ async def list_events(call: Call) -> JournalAnswer:
     """What happened in the inbox, or in all of the domain."""
     query: EventsQuery = call.query
     page = await call.services.journal.of_caller(
-        call.principal, call.now, cursor=query.cursor, after=query.after, limit=query.limit
+        call.principal, cursor=query.cursor, after=query.after, limit=query.limit
     )
     return JournalAnswer(_shown(page.events), page.next_cursor, page.after)
 
