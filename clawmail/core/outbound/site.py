@@ -31,7 +31,10 @@ class Site:
         self._on_room = on_room
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing: set[asyncio.Task[None]] = set()
-        self._idle: list[Session] = []
+        #: open connections that nobody uses, and since when; the one that has waited longest comes first.
+        self._idle: dict[Session, float] = {}
+        #: looks at them when the first has been idle for too long. One for all: mail by mail they would pile up.
+        self._look: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -66,8 +69,9 @@ class Site:
 
     async def close(self, grace: float) -> None:
         """Lets conversations finish within ``grace`` seconds, then drops every connection."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._look):
+            if timer is not None:
+                timer.cancel()
         tasks = self._tasks | self._closing
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace)
@@ -122,10 +126,11 @@ class Site:
 
     def _fitting(self, job: Job) -> Session | None:
         """An idle connection to a host of the job's destination: a first one, or the one its last mail went to."""
-        for number, session in enumerate(self._idle):
+        for session in self._idle:
             fits = session.host in job.route.primary or session.opened_for == job.route.destination
             if fits and session.usable:
-                return self._idle.pop(number)
+                del self._idle[session]
+                return session
         return None
 
     def _keep(self, session: Session) -> None:
@@ -133,14 +138,23 @@ class Site:
         if not session.usable:
             session.abort()
             return
-        self._idle.append(session)
-        asyncio.get_running_loop().call_later(
-            self.pace.limits.idle_seconds, self._close_idle, session, session.messages
-        )
+        self._idle[session] = _now()
+        if self._look is None:
+            self._look_after(self.pace.limits.idle_seconds)
 
-    def _close_idle(self, session: Session, messages: int) -> None:
-        if session in self._idle and session.messages == messages:
-            self._idle.remove(session)
+    def _look_after(self, seconds: float) -> None:
+        self._look = asyncio.get_running_loop().call_later(seconds, self._close_idle)
+
+    def _close_idle(self) -> None:
+        """Closes what has been idle for too long, and comes back when the next will have been."""
+        self._look = None
+        latest = _now() - self.pace.limits.idle_seconds
+        while self._idle:
+            session, since = next(iter(self._idle.items()))
+            if since > latest:
+                self._look_after(since - latest)
+                return
+            del self._idle[session]
             task = asyncio.create_task(session.quit(), name=f"quit {session.host}")
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
