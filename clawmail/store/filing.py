@@ -1,8 +1,10 @@
 """Filing: what a batch of mails writes, as the rows of one statement.
 
 A round trip costs about as much as the rows of five mails, so what every mail writes goes to the database at once: the
-message, its copies in inboxes, the threads they open or go on with, the events, the kept counts. The statement looks at
-the quotas itself, and writes nothing where an inbox is gone or has no room.
+message, its copies in inboxes, the threads they open or go on with, the events, the kept counts, and the work for the
+queue. The statement looks at the quotas itself, and writes nothing where an inbox is gone or has no room. It asks the
+suppression list, too: a suppression that was committed before mail began to be written is honoured, whichever process
+wrote it.
 """
 
 from __future__ import annotations
@@ -15,8 +17,10 @@ from uuid import UUID
 
 import msgspec
 
+from clawmail.model.delivery import NewDelivery
 from clawmail.model.events import Event
 from clawmail.model.mail import SNIPPET_CHARACTERS, Filing, Message, Posting, message_key
+from clawmail.protocol.address import folded_abroad
 from clawmail.store.db import Connection
 from clawmail.store.events import event_row
 from clawmail.store.queries import load
@@ -57,6 +61,8 @@ class Batch:
     threads: dict[UUID, _Thread] = field(default_factory=dict)
     usage: dict[UUID, UsageChange] = field(default_factory=lambda: defaultdict(UsageChange))
     events: list[Event] = field(default_factory=list)
+    #: each beside the id of the message it carries.
+    deliveries: list[tuple[UUID, NewDelivery]] = field(default_factory=list)
     #: inboxes that must have room for what is filed into them.
     bounded: set[UUID] = field(default_factory=set)
 
@@ -81,7 +87,11 @@ class Batch:
 
 
 async def file(conn: Connection, batch: Batch) -> bool:
-    """Writes a batch; False, and nothing is written, where an inbox is gone or one of ``bounded`` has no room."""
+    """Writes a batch; False, and nothing is written, where an inbox is gone or one of ``bounded`` has no room.
+
+    A delivery that its domain must not send is settled from the start, and told so. The queue is woken once this is
+    committed.
+    """
     return bool(
         await conn.fetchval(
             _sql.file,
@@ -92,6 +102,7 @@ async def file(conn: Connection, batch: Batch) -> bool:
             [event_row(event) for event in batch.events],
             [usage_row(*change) for change in batch.usage.items()],
             list(batch.bounded),
+            [delivery_row(*delivery) for delivery in batch.deliveries],
         )
     )
 
@@ -162,3 +173,26 @@ def _thread_row(thread_id: UUID, thread: _Thread) -> tuple[object, ...]:
 
 def _snippet(message: Message) -> str:
     return " ".join((message.body_text or "")[: 4 * SNIPPET_CHARACTERS].split())[:SNIPPET_CHARACTERS]
+
+
+def delivery_row(message_id: UUID, delivery: NewDelivery) -> tuple[object, ...]:
+    """A delivery of a message as PostgreSQL's type ``new_delivery``."""
+    return (
+        delivery.id,
+        delivery.organisation_id,
+        delivery.domain_id,
+        delivery.inbox_id,
+        delivery.email_id,
+        delivery.rule_id,
+        message_id,
+        delivery.prefix,
+        delivery.kind,
+        delivery.envelope_from,
+        delivery.recipient,
+        delivery.destination,
+        delivery.state.value,
+        delivery.next_attempt_at,
+        _json.encode(delivery.options).decode(),
+        delivery.created_at,
+        folded_abroad(delivery.recipient),
+    )

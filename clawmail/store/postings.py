@@ -14,7 +14,6 @@ from clawmail.base.errors import ClawmailError, NotFound, QuotaExceeded
 from clawmail.model.mail import Message, Posted, Posting, message_key
 from clawmail.store import pieces
 from clawmail.store.db import Connection
-from clawmail.store.enqueue import enqueue
 from clawmail.store.filing import Batch, file
 from clawmail.store.pieces import LARGE_BYTES, Rest
 from clawmail.store.queries import load
@@ -53,7 +52,6 @@ async def post(conn: Connection, postings: Sequence[Posting], rest: Rest = _no_r
         accepted = [posting for posting, refusal in zip(postings, refusals, strict=True) if refusal is None]
         await _take_back(conn, [p for p, refusal in zip(postings, refusals, strict=True) if refusal is not None])
         threads = await _file_locked(conn, accepted)
-    await _send_on(conn, [posting for posting in accepted if posting.deliveries])
     await _keep_answers(conn, accepted)
     return [
         refusal if refusal is not None else Posted(posting.message.id, threads[posting.message.id])
@@ -62,10 +60,9 @@ async def post(conn: Connection, postings: Sequence[Posting], rest: Rest = _no_r
 
 
 def is_plain(postings: Sequence[Posting]) -> bool:
-    """Whether all that they write goes into one statement: small messages that answer nothing and are not sent on."""
+    """Whether all that they write goes into one statement: small messages that answer nothing and keep no answer."""
     return not any(
-        posting.deliveries
-        or posting.idempotent_answer
+        posting.idempotent_answer
         or posting.message.size >= LARGE_BYTES
         or any(filing.answers for filing in posting.filings)
         for posting in postings
@@ -148,8 +145,8 @@ async def _decide_threads(conn: Connection, postings: Sequence[Posting]) -> tupl
         message = posting.message
         if message.size < LARGE_BYTES:
             batch.messages.append(message)
-        if not posting.deliveries:
-            batch.events += posting.events
+        batch.events += posting.events
+        batch.deliveries += [(message.id, delivery) for delivery in posting.deliveries]
         threads[message.id] = {}
         for filing in posting.filings:
             thread_id = filing.thread_id
@@ -204,13 +201,6 @@ async def _mark_answered(conn: Connection, batch: Batch) -> None:
             answered = await conn.fetchrow(_sql.mark_answered, filing.answers, filing.inbox_id)
             if answered is not None:
                 became_read(batch.usage[filing.inbox_id], answered["direction"], archived=answered["is_archived"])
-
-
-async def _send_on(conn: Connection, postings: Sequence[Posting]) -> None:
-    """Deliveries, and the events that tell of them as they went."""
-    if postings:
-        deliveries = [(posting.message.id, delivery) for posting in postings for delivery in posting.deliveries]
-        await enqueue(conn, deliveries, [event for posting in postings for event in posting.events])
 
 
 async def _keep_answers(conn: Connection, postings: Sequence[Posting]) -> None:

@@ -30,11 +30,16 @@ DELETE FROM messages WHERE id = ANY ($1::uuid[]);
 
 -- name: file
 -- What a batch writes, in one statement: the messages, their emails, what is added to threads, the events, the kept
--- counts. Returns whether it was done: an inbox that is gone, or one of those in $6 that has no room, leaves everything
--- undone. The inboxes are locked in one order, so that no two batches wait for each other in a ring.
+-- counts, the work for the queue. Returns whether it was done: an inbox that is gone, or one of those in $6 that has no
+-- room, leaves everything undone. The inboxes are locked in one order, so that no two batches wait for each other in a
+-- ring.
 -- A thread that was deleted since it was looked up is there again. It shows the newest email, which need not be one of
 -- these: two processes may file into one thread in the other order than they received, and mail that is imported has
 -- its old place.
+-- A delivery that its domain must not send is settled from the start, and told so. LIMIT makes the suppression list be
+-- asked for one address at a time by its index, however the planner judges the size of a batch. What is due at once is
+-- due by the database's clock, which the queue goes by: a machine whose clock is an hour ahead does not put its mail off
+-- by an hour. The queue of every process is woken; that is a hint, polling is the truth.
 WITH locked AS (
     SELECT u.inbox_id
     FROM unnest($5::usage_change[]) AS added
@@ -70,10 +75,32 @@ WITH locked AS (
         first_message_at = least(t.first_message_at, excluded.first_message_at),
         message_count = t.message_count + excluded.message_count,
         has_attachments = t.has_attachments OR excluded.has_attachments
+), queued AS (
+    INSERT INTO deliveries (id, organisation_id, domain_id, inbox_id, email_id, rule_id, message_id, prefix, kind,
+                            envelope_from, recipient, destination, state, next_attempt_at, options, created_at,
+                            settled_at)
+    SELECT id, organisation_id, domain_id, inbox_id, email_id, rule_id, message_id, prefix, kind, envelope_from,
+           recipient, destination, coalesce(listed.state, new.state),
+           CASE WHEN next_attempt_at <= created_at THEN least(next_attempt_at, now()) ELSE next_attempt_at END,
+           options, created_at, CASE WHEN coalesce(listed.state, new.state) = 'suppressed' THEN created_at END
+    FROM unnest($7::new_delivery[]) AS new
+    LEFT JOIN LATERAL (
+        SELECT 'suppressed' AS state FROM suppressions s
+        WHERE s.domain_id = new.domain_id AND s.address = new.listed_as
+          AND s.active AND (s.expires_at IS NULL OR s.expires_at > new.created_at)
+        LIMIT 1
+    ) AS listed ON new.kind = 'send'
+    WHERE (SELECT enough FROM room)
+    RETURNING id, state
 ), told AS (
     INSERT INTO events (id, organisation_id, domain_id, inbox_id, email_id, delivery_id, type, recipient, detail, at)
-    SELECT event_id(id), organisation_id, domain_id, inbox_id, email_id, delivery_id, type, recipient, detail, at
-    FROM unnest($4::new_event[]) WHERE (SELECT enough FROM room)
+    SELECT event_id(new.id), organisation_id, domain_id, inbox_id, email_id, delivery_id,
+           CASE WHEN q.state = 'suppressed' THEN 'suppressed' ELSE type END, recipient,
+           CASE WHEN q.state = 'suppressed' THEN '{"reason": "the address is on the suppression list"}' ELSE detail END,
+           at
+    FROM unnest($4::new_event[]) AS new
+    LEFT JOIN queued q ON q.id = new.delivery_id
+    WHERE (SELECT enough FROM room)
 ), counted AS (
     UPDATE inbox_usage u
     SET used_bytes = u.used_bytes + d.bytes,
@@ -85,7 +112,7 @@ WITH locked AS (
     FROM unnest($5::usage_change[]) AS d
     WHERE u.inbox_id = d.inbox_id AND (SELECT enough FROM room)
 )
-SELECT enough FROM room;
+SELECT enough, (SELECT pg_notify('deliveries', '') FROM queued WHERE state = 'queued' LIMIT 1) FROM room;
 
 -- name: is_there
 -- Whether a server process of ours is there, from which we heard no more: what it was told may still be on the line to it.

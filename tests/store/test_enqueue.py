@@ -11,11 +11,12 @@ import asyncpg
 
 from clawmail.core.outgoing import event_of
 from clawmail.core.writer import Writer
-from clawmail.model.delivery import Kind, NewDelivery
+from clawmail.model.delivery import Kind
 from clawmail.model.mail import Posting
 from clawmail.store import suppressions
 from clawmail.store.db import Connection, Database
-from clawmail.store.events import event_columns
+from clawmail.store.events import event_row
+from clawmail.store.filing import delivery_row
 from clawmail.store.queries import load
 from tests.store.test_plans import pages_read
 from tests.support import mail
@@ -99,16 +100,11 @@ async def test_only_what_was_queued_wakes_the_queue(db: Database, tenant: Tenant
 
 
 async def test_the_list_is_found_by_its_index(db: Database, tenant: Tenant) -> None:
-    def columns(delivery: NewDelivery) -> list[Any]:
-        return [
-            delivery.id, delivery.organisation_id, delivery.domain_id, None, None, None, delivery.id, b"", "send", "",
-            delivery.recipient, "there.test", "queued", NOW, "{}", NOW, delivery.recipient,
-        ]  # fmt: skip
-
     async def pages(conn: Connection, count: int) -> int:
         new = [mail.delivery_to(tenant, UUID(int=0), f"{number}@there.test") for number in range(count)]
-        rows_of_columns = map(list, zip(*map(columns, new), strict=True))
-        return await pages_read(conn, load("enqueue").enqueue, *rows_of_columns, *event_columns([*map(event_of, new)]))
+        to_send = [delivery_row(UUID(int=0), delivery) for delivery in new]
+        told = [event_row(event_of(delivery)) for delivery in new]
+        return await pages_read(conn, load("postings").file, [], [], [], told, [], [], to_send)
 
     async with db.connection() as conn:
         await conn.execute("ALTER TABLE deliveries DROP CONSTRAINT deliveries_message_id_fkey")  # these have none
