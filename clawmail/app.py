@@ -39,6 +39,7 @@ from clawmail.core.outbound.metrics import OutboundMetrics, process_registry
 from clawmail.core.outbound.parts import make_outbound
 from clawmail.core.outbound.proof import Proofs
 from clawmail.core.outbound.queue import Outbound
+from clawmail.core.rates import Rates
 from clawmail.core.receipts import Receipts
 from clawmail.core.receive import Receiver
 from clawmail.core.retention import Retention
@@ -117,6 +118,7 @@ def build(settings: Settings, database_url: str, *, resolver: Resolver | None = 
         door=SmtpDoor(
             settings,
             receiver,
+            rates=Rates(db),
             strangers=strangers,
             authenticate=access.inbox,
             submit=submitter.submit_raw,

@@ -84,7 +84,7 @@ class Smtp(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     session_seconds: Annotated[Seconds, _about("Longest session")] = 1800.0
     min_bytes_per_second: Annotated[Count, _about("Least speed of a message on its way in")] = 500
     max_connections: Annotated[PositiveInt, _about("Open sessions in all, of one process")] = 4000
-    max_connections_per_network: Annotated[PositiveInt, _about("Open sessions of one /24 or /64")] = 50
+    max_connections_per_network: Annotated[PositiveInt, _about("Open sessions of one /24 or /64, of one process")] = 50
     messages_per_minute: Annotated[PositiveInt, _about("Messages of one address a minute")] = 500
     megabytes_per_minute: Annotated[PositiveInt, _about("Megabytes of one address a minute")] = 300
     max_bytes_in_flight: Annotated[

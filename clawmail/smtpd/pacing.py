@@ -1,41 +1,29 @@
 """Pacing strangers: how many sessions, messages and megabytes one of them may have, and all of them together.
 
 An IPv4 network is a /24, an IPv6 one a /64 (RFC 6177 section 2): addresses inside it cost their owner nothing. Rates
-are token buckets: a minute's worth may come at once, then as much as flows back. All counts are of one process and
-bounded in number. With ``limits.enabled = false`` nobody is paced; only the memory that messages on their way in may
-take together is guarded whatever the settings say.
+are token buckets: a minute's worth may come at once, then as much as flows back, at all processes together
+(``core.rates``). Sessions and memory are those of one process, which is what they protect. With ``limits.enabled =
+false`` nobody is paced; only the memory that messages on their way in may take together is guarded whatever the
+settings say.
 """
 
 from __future__ import annotations
 
-import time
-from collections import OrderedDict
-from collections.abc import Callable
 from ipaddress import IPv4Address
 
 from clawmail.base.settings import Smtp
 from clawmail.core.envelope import Refused
+from clawmail.core.rates import Rates
 from clawmail.protocol.dns import Address
 from clawmail.protocol.networks import network_of
 from clawmail.smtpd.data import Collector, Problem
 from clawmail.smtpd.replies import Hangup
 
-#: senders whose rates are remembered; the one seen longest ago is forgotten first.
-MAX_SENDERS = 50_000
 MEGABYTE = 1_000_000
 #: messages of one network may take the so-manieth part of the memory for all of them, and one message in any case.
 NETWORK_SHARE = 4
-
-
-class _Rates:
-    """What is left to one sender."""
-
-    __slots__ = ("messages", "octets", "seen_at")
-
-    def __init__(self, messages: float, octets: float, seen_at: float) -> None:
-        self.messages = messages
-        self.octets = octets
-        self.seen_at = seen_at
+#: what the names of buckets begin with.
+_MESSAGES, _OCTETS = "door/messages/", "door/octets/"
 
 
 class Load:
@@ -67,7 +55,7 @@ class Load:
 class Pacing:
     """The counts of one process."""
 
-    def __init__(self, settings: Smtp, *, enabled: bool, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, settings: Smtp, rates: Rates, *, enabled: bool) -> None:
         self.enabled = enabled
         self.octets_on_their_way = 0
         self._max_octets_on_their_way = settings.max_bytes_in_flight
@@ -77,10 +65,9 @@ class Pacing:
         self._max_of_network = settings.max_connections_per_network
         self._messages = settings.messages_per_minute
         self._octets = settings.megabytes_per_minute * MEGABYTE
-        self._clock = clock
+        self._rates = rates
         self._sessions = 0
         self._of_network: dict[str, int] = {}
-        self._rates: OrderedDict[str, _Rates] = OrderedDict()
 
     def enter(self, ip: Address) -> None:
         """A session begins; ``leave`` has to follow. Raises Hangup when there are too many."""
@@ -119,36 +106,24 @@ class Pacing:
             return False
         return not self.enabled or here <= self._max_octets_of_network
 
-    def begin_message(self, ip: Address) -> None:
+    async def begin_message(self, ip: Address) -> None:
         """A sender wants to send a message. Raises Refused when it has had its share of this minute."""
         if not self.enabled:
             return
-        rates = self._of(ip)
-        if rates.messages < 1:
-            raise Refused(450, "4.7.1", f"more than {self._messages} messages a minute from your address")
-        if rates.octets <= 0:
+        sender = sender_of(ip)
+        if not await self._rates.has_any(_OCTETS + sender, self._octets):
             raise Refused(450, "4.7.1", f"more than {self._octets // MEGABYTE} megabytes a minute from your address")
-        rates.messages -= 1
+        if not await self._rates.take(_MESSAGES + sender, self._messages, 1):
+            raise Refused(450, "4.7.1", f"more than {self._messages} messages a minute from your address")
 
     def count_octets(self, ip: Address, octets: int) -> None:
         """A message of that size came; it may overdraw the share, the next one waits."""
         if self.enabled:
-            self._of(ip).octets -= octets
+            self._rates.draw(_OCTETS + sender_of(ip), self._octets, octets)
 
-    def _of(self, ip: Address) -> _Rates:
-        now, key = self._clock(), sender_of(ip)
-        rates = self._rates.get(key)
-        if rates is None:
-            if len(self._rates) >= MAX_SENDERS:
-                self._rates.popitem(last=False)
-            rates = self._rates[key] = _Rates(self._messages, self._octets, now)
-            return rates
-        self._rates.move_to_end(key)
-        minutes = (now - rates.seen_at) / 60
-        rates.messages = min(self._messages, rates.messages + self._messages * minutes)
-        rates.octets = min(self._octets, rates.octets + self._octets * minutes)
-        rates.seen_at = now
-        return rates
+    async def close(self) -> None:
+        """Nobody comes any more."""
+        await self._rates.close()
 
 
 def sender_of(ip: Address) -> str:

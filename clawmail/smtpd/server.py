@@ -14,6 +14,7 @@ from pathlib import Path
 from clawmail.base.log import logger
 from clawmail.base.settings import Settings
 from clawmail.config import cannot_listen, parse_listener
+from clawmail.core.rates import Rates
 from clawmail.smtpd.commands import COMMANDS
 from clawmail.smtpd.health import Health, Probe
 from clawmail.smtpd.pacing import Pacing
@@ -38,13 +39,17 @@ class SmtpDoor:
         settings: Settings,
         receiver: Receives,
         *,
+        rates: Rates | None = None,
         strangers: Judges | None = None,
         authenticate: Authenticates | None = None,
         submit: Submits | None = None,
         count_send: Counts | None = None,
         probe: Probe | None = None,
     ) -> None:
-        """``probe`` raises StoreUnwell while the store does not answer; it is called every two seconds."""
+        """``rates``: what strangers take of all processes; None: of this one alone.
+
+        ``probe`` raises StoreUnwell while the store does not answer; it is called every two seconds.
+        """
         self._settings = settings
         self._certificates = Certificates(
             settings.smtp, hostname=settings.hostname, data_dir=Path(settings.server.data_dir)
@@ -56,7 +61,7 @@ class SmtpDoor:
             commands=COMMANDS,
             receiver=receiver,
             certificates=self._certificates,
-            pacing=Pacing(settings.smtp, enabled=settings.limits.enabled),
+            pacing=Pacing(settings.smtp, rates or Rates(None), enabled=settings.limits.enabled),
             health=self._health,
             strangers=strangers,
             trusted_proxies=parse_networks(settings.smtp.proxy_networks),
@@ -132,6 +137,7 @@ class SmtpDoor:
         for watcher in self._watchers:
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
+        await self._service.pacing.close()
         self._servers.clear()
         self._watchers.clear()
 

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from clawmail.base.settings import Smtp
+from clawmail.core.rates import Rates
 from clawmail.smtpd.commands import COMMANDS
 from clawmail.smtpd.health import Health
 from clawmail.smtpd.pacing import Pacing
@@ -80,7 +81,7 @@ class Wire:
             commands=COMMANDS,
             receiver=self.receiver,
             certificates=Certificates(settings, hostname="mx.example.test", data_dir=data_dir),
-            pacing=Pacing(settings, enabled=False),
+            pacing=Pacing(settings, Rates(None), enabled=False),
             health=Health(),
         )
         self.transport = FakeTransport()

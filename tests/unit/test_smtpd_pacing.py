@@ -11,6 +11,7 @@ import pytest
 
 from clawmail.base.settings import Smtp
 from clawmail.core.envelope import Refused
+from clawmail.core.rates import Rates
 from clawmail.smtpd.data import Collector, Problem
 from clawmail.smtpd.pacing import MEGABYTE, Load, Pacing
 from clawmail.smtpd.replies import Hangup
@@ -22,7 +23,7 @@ HERE = ip_address("192.0.2.1")
 def pacing(enabled: bool = True, now: list[float] | None = None, **smtp: object) -> Pacing:
     """With a clock that the test moves."""
     clock = now if now is not None else [0.0]
-    return Pacing(msgspec.convert(smtp, Smtp), enabled=enabled, clock=lambda: clock[0])
+    return Pacing(msgspec.convert(smtp, Smtp), Rates(None, clock=lambda: clock[0]), enabled=enabled)
 
 
 def test_sessions_of_a_network_and_in_all() -> None:
@@ -38,37 +39,37 @@ def test_sessions_of_a_network_and_in_all() -> None:
     counts.enter(HERE)
 
 
-def test_messages_a_minute_flow_back() -> None:
+async def test_messages_a_minute_flow_back() -> None:
     now = [0.0]
     counts = pacing(now=now, messages_per_minute=2)
-    counts.begin_message(HERE)
-    counts.begin_message(HERE)
+    await counts.begin_message(HERE)
+    await counts.begin_message(HERE)
     with pytest.raises(Refused, match=r"450 4\.7\.1"):
-        counts.begin_message(HERE)
-    counts.begin_message(ip_address("192.0.2.2"))
+        await counts.begin_message(HERE)
+    await counts.begin_message(ip_address("192.0.2.2"))
     now[0] = 31.0
-    counts.begin_message(HERE)
+    await counts.begin_message(HERE)
     with pytest.raises(Refused, match=r"450 4\.7\.1"):
-        counts.begin_message(HERE)
+        await counts.begin_message(HERE)
 
 
-def test_a_large_message_is_paid_for_by_the_next() -> None:
+async def test_a_large_message_is_paid_for_by_the_next() -> None:
     now = [0.0]
     counts = pacing(now=now, megabytes_per_minute=1)
-    counts.begin_message(HERE)
+    await counts.begin_message(HERE)
     counts.count_octets(HERE, 2 * MEGABYTE)
     now[0] = 59.0
     with pytest.raises(Refused, match=r"450 4\.7\.1 more than 1 megabytes"):
-        counts.begin_message(HERE)
+        await counts.begin_message(HERE)
     now[0] = 61.0
-    counts.begin_message(HERE)
+    await counts.begin_message(HERE)
 
 
-def test_switched_off_nobody_is_paced() -> None:
+async def test_switched_off_nobody_is_paced() -> None:
     counts = pacing(enabled=False, max_connections=1, max_connections_per_network=1, messages_per_minute=1)
     for _ in range(3):
         counts.enter(HERE)
-        counts.begin_message(HERE)
+        await counts.begin_message(HERE)
         counts.count_octets(HERE, 10**12)
 
 

@@ -34,7 +34,7 @@ async def mail(session: Session, argument: str) -> str:
     if session.principal is not None and mailbox and folded(mailbox) != folded(session.principal.address or ""):
         raise Refused(553, "5.7.1", f"this key sends as {session.principal.address} only")
     try:
-        session.service.pacing.begin_message(session.client_ip)
+        await session.service.pacing.begin_message(session.client_ip)
     except Refused:
         await _wait(session)
         raise
