@@ -119,4 +119,11 @@ def kept_answer(inbox_id: UUID, idempotency: Idempotency | None, sent: Sent) -> 
     """The answer to keep for a request that may be repeated; None for one that carries no key."""
     if idempotency is None:
         return None
-    return IdempotentAnswer(inbox_id, idempotency.route, idempotency.key, idempotency.status, idempotency.encode(sent))
+    return IdempotentAnswer(
+        inbox_id,
+        idempotency.route,
+        idempotency.key,
+        idempotency.claim,
+        idempotency.status,
+        idempotency.encode(sent),
+    )

@@ -90,6 +90,8 @@ class IdempotentAnswer:
     inbox_id: UUID
     route: str
     key: str
+    #: on the key; nothing is written if another request has it by now.
+    claim: UUID
     status: int
     answer: bytes
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
+
+from clawmail.base.ids import new_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +61,5 @@ class Idempotency:
     #: the dialect's answer for what was sent, kept in the transaction that queues it.
     status: int
     encode: Callable[[Sent], bytes]
+    #: by which this request has the key: its own id.
+    claim: UUID = field(default_factory=new_id)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from clawmail.base.errors import ClawmailError, NotFound, QuotaExceeded
+from clawmail.base.errors import ClawmailError, Conflict, NotFound, QuotaExceeded
 from clawmail.model.mail import Message, Posted, Posting, message_key
 from clawmail.store import pieces
 from clawmail.store.db import Connection
@@ -36,7 +36,8 @@ async def post(conn: Connection, postings: Sequence[Posting], rest: Rest = _no_r
     """Writes ``postings`` inside the caller's transaction; one result for each, in order.
 
     A result is an error (QuotaExceeded, or NotFound for an inbox that was removed meanwhile) when that posting was
-    left out. ``rest`` is awaited between the pieces of a large message.
+    left out. ``rest`` is awaited between the pieces of a large message. Raises Conflict where somebody else has an
+    Idempotency-Key by now; then nothing of the transaction may stay.
     """
     # Large ones ahead of their batch: they take longest, and nobody else's mail for the same inboxes waits for them.
     for posting in postings:
@@ -204,8 +205,9 @@ async def _mark_answered(conn: Connection, batch: Batch) -> None:
 
 
 async def _keep_answers(conn: Connection, postings: Sequence[Posting]) -> None:
+    """Keeps the answers, or raises Conflict: somebody else does that request by now, and nothing must be written."""
     for posting in postings:
         if (answer := posting.idempotent_answer) is not None:
-            await conn.execute(
-                _sql.keep_answer, answer.inbox_id, answer.route, answer.key, answer.status, answer.answer
-            )
+            row = (answer.inbox_id, answer.route, answer.key, answer.status, answer.answer, answer.claim)
+            if await conn.fetchval(_sql.keep_answer, *row) is None:
+                raise Conflict("A request with this Idempotency-Key is still in flight", code="idempotency_in_flight")

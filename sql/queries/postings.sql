@@ -145,5 +145,7 @@ FROM unnest($1::usage_change[]) AS d
 WHERE u.inbox_id = d.inbox_id;
 
 -- name: keep_answer
--- The answer that a repeated request will get.
-UPDATE idempotency_keys SET status = $4, answer = $5 WHERE inbox_id = $1 AND route = $2 AND key = $3;
+-- The answer that a repeated request will get, if the key still is this request's; a row comes back then.
+UPDATE idempotency_keys SET status = $4, answer = $5
+WHERE inbox_id = $1 AND route = $2 AND key = $3 AND claim = $6
+RETURNING key;

@@ -135,7 +135,7 @@ async def _once(call: Call, work: Callable[[Idempotency | None], Awaitable[Sent]
     place = f"{call.route.method} {call.request.path}"
     digest = await _digest(call.raw_body)
     once = Idempotency(place, key, digest, status, lambda done: _encode(mail_shapes.sent(done)))
-    async with call.services.once_only.request(inbox_of(call), place, key, digest, call.now) as repeated:
+    async with call.services.once_only.request(inbox_of(call), once, call.now) as repeated:
         if repeated is not None:
             replayed = {"Idempotency-Replayed": "true"}
             return encoded_response(repeated.body, status=repeated.status, headers=replayed)
