@@ -75,3 +75,5 @@ class Envelope:
     #: DSN: FULL or HDRS, and the sender's envelope id.
     ret: str | None = None
     envid: str | None = None
+    #: the id of the message that is made of it, by which nobody files it twice; None: a new one.
+    message_id: UUID | None = None

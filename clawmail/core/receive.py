@@ -206,7 +206,7 @@ class Receiver:
         return homes
 
     def _message(self, envelope: Envelope, verdict: Verdict, parsed: ParsedMessage) -> Message:
-        identifier = new_id()
+        identifier = envelope.message_id or new_id()
         from_address = parsed.from_.address if parsed.from_ else ""
         trace = (
             return_path_field(envelope.mail_from)

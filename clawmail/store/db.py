@@ -27,6 +27,7 @@ Connection = Any
 CONSTRAINTS: dict[str, Callable[[], errors.ClawmailError]] = {
     "domains_live_name": lambda: errors.Conflict("Domain is already registered"),
     "inboxes_live_address": lambda: errors.Conflict("Inbox already exists"),
+    "messages_pkey": lambda: errors.Conflict("Message is filed already"),
 }
 #: seconds between tries to listen again after the connection is lost.
 LISTEN_RETRY_SECONDS = 1.0

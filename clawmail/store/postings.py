@@ -88,7 +88,12 @@ async def is_stored(conn: Connection, message_id: UUID, backend: int) -> bool | 
     """
     # In this order: who has ended when we ask has committed before we look, or never will.
     there = await conn.fetchval(_sql.is_there, backend)
-    return bool(await conn.fetchval(_sql.is_stored, message_id)) or (None if there else False)
+    return await is_filed(conn, message_id) or (None if there else False)
+
+
+async def is_filed(conn: Connection, message_id: UUID) -> bool:
+    """Whether a message is there now."""
+    return bool(await conn.fetchval(_sql.is_stored, message_id))
 
 
 async def _refusals(conn: Connection, postings: Sequence[Posting]) -> list[ClawmailError | None]:

@@ -169,10 +169,10 @@ def _check_one(ledger: Ledger, account: Account, sent: Sent, row: Any, taken: in
     if taken <= 1:
         return
     account.duplicates += taken - 1
-    if row["told_twice"] < taken - 1:
+    if is_local:
+        account.unexplained.append(f"{sent.message_id} was filed {taken} times in the house")
+    elif row["told_twice"] < taken - 1:
         account.unexplained.append(f"{sent.message_id} arrived {taken} times, {row['told_twice']} events own up to it")
-    elif is_local:  # no sink saw it
-        account.explained["handed over in the house, and our commit did not follow"] += taken - 1
     else:
         _explain(ledger, account, ledger.copies[sent.message_id])
 

@@ -3,6 +3,9 @@
 It takes the same way as mail from outside, from the recipient's judgement to the commit, so quotas, rules, threads and
 authentication are no different; only the connection is left out. So it works before any DNS record is published, behind
 a firewall, and on a machine that cannot reach its own public address.
+
+The copy has the delivery's id. So it is filed once, although it is written down as delivered in another transaction:
+who takes over the delivery of a process that died in between finds it there.
 """
 
 from __future__ import annotations
@@ -13,14 +16,14 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from clawmail.base.errors import ClawmailError, StoreFull, StoreUnwell
+from clawmail.base.errors import ClawmailError, Conflict, StoreFull, StoreUnwell
 from clawmail.core.envelope import Envelope, Recipient, Refused
 from clawmail.core.outbound.messages import assembled
 from clawmail.model.attempt import Outcome, Stage, Try
 from clawmail.model.delivery import ClaimedDelivery
 from clawmail.protocol.dns import Address
 from clawmail.protocol.replies import Reply, our_reply
-from clawmail.store import deliveries
+from clawmail.store import deliveries, postings
 from clawmail.store.db import Database
 
 #: word of the Received field for mail that came over no network.
@@ -70,14 +73,19 @@ class LocalCarrier:
 
     async def _hand_over(self, delivery: ClaimedDelivery) -> Outcome:
         started = asyncio.get_running_loop().time()
-        stage = Stage.RCPT
+        stage, filed = Stage.DOT, Reply(250, "2.0.0", (f"queued as {delivery.id}",))
         try:
-            recipient = await self._receiver.judge_recipient(delivery.recipient)
-            stage = Stage.DOT
-            queue_id = await self._receiver.receive(await self._envelope(delivery, recipient))
-            reply = Reply(250, "2.0.0", (f"queued as {queue_id}",))
+            # Under its first claim it cannot have been filed.
+            if delivery.lease_fence == 1 or not await self._is_filed(delivery):
+                stage = Stage.RCPT
+                recipient = await self._receiver.judge_recipient(delivery.recipient)
+                stage = Stage.DOT
+                await self._receiver.receive(await self._envelope(delivery, recipient))
+            reply = filed
         except Refused as refused:
             reply = Reply(refused.code, refused.enhanced, (refused.text,))
+        except Conflict:
+            reply = filed  # just now, by the one whose claim was taken over
         except StoreFull:
             reply = our_reply(452, "4.3.1", "the store is full")
         except StoreUnwell as unwell:
@@ -86,6 +94,10 @@ class LocalCarrier:
             reply = our_reply(451, "4.3.0", error.message)
         seconds = asyncio.get_running_loop().time() - started
         return Outcome((Try(self._hostname, str(self._address), stage, reply, seconds=seconds, house=True),))
+
+    async def _is_filed(self, delivery: ClaimedDelivery) -> bool:
+        async with self._db.connection() as conn:
+            return await postings.is_filed(conn, delivery.id)
 
     async def _envelope(self, delivery: ClaimedDelivery, recipient: Recipient) -> Envelope:
         raw = delivery.raw
@@ -103,4 +115,5 @@ class LocalCarrier:
             session_id=str(delivery.id),
             client_name=self._hostname,
             smtputf8=bool(delivery.options.get("smtputf8")),
+            message_id=delivery.id,
         )
