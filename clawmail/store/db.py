@@ -84,11 +84,22 @@ class Database:
     """A pool of connections to one PostgreSQL, given out to tenants in turn."""
 
     def __init__(
-        self, url: str, *, pool_size: int = 10, timeout_seconds: float = 30.0, keeps_open: bool = False
+        self,
+        url: str,
+        *,
+        pool_size: int = 10,
+        timeout_seconds: float = 30.0,
+        keeps_open: bool = False,
+        by_index: bool = False,
     ) -> None:
         """``keeps_open``: all connections are made at once and stay. One that is made when it is needed is made when
-        the machine is busy, and takes seconds then."""
+        the machine is busy, and takes seconds then.
+
+        ``by_index``: rows are found by their indexes however small a table is. For what asks for few rows at a time:
+        PostgreSQL keeps its plans, and one that was made on a new server would read all of a table that has grown
+        since, until the table is analysed."""
         self.url = url
+        self._by_index = by_index
         self._keeps_open = keeps_open
         self._pool_size = pool_size
         self._timeout = timeout_seconds
@@ -111,6 +122,7 @@ class Database:
                 server_settings={
                     "application_name": "clawmail",
                     "jit": "off",
+                    "enable_seqscan": "off" if self._by_index else "on",
                     "synchronous_commit": "on",
                     "timezone": "UTC",
                 },
