@@ -59,6 +59,8 @@ class Sites:
         self._first_park = min([FIRST_PARK_SECONDS, *schedule.gaps[:1]])
         self._most_park = min([MOST_PARK_SECONDS, *schedule.gaps[-1:]])
         self._sites: dict[str, Site] = {}
+        #: those that were given work since they were last found idle with their usual room, or more.
+        self._stirred: dict[str, Site] = {}
         self._site_of: dict[str, str] = {}
         self._learnt: dict[str, str] = {}
 
@@ -72,8 +74,13 @@ class Sites:
 
         An idle site that would take more is left out: the first claim gives it the usual, the next one all it can do.
         """
-        usual = self.usual_room
-        return {name: room for name, site in self._sites.items() if (room := site.room()) < usual or site.busy}
+        usual, rooms = self.usual_room, dict[str, int]()
+        for name, site in list(self._stirred.items()):
+            if (room := site.room()) < usual or site.busy:
+                rooms[name] = room
+            else:
+                del self._stirred[name]
+        return rooms
 
     def learnt(self) -> dict[str, str]:
         """Sites of domains that nobody was told of yet; asking makes them told."""
@@ -89,7 +96,7 @@ class Sites:
         if site is None:
             site = Site(name, limits, carry=self._carry, on_room=self._on_room)
             self._forget()
-        self._sites[name] = site
+        self._sites[name] = self._stirred[name] = site
         return site
 
     def _forget(self) -> None:
@@ -97,6 +104,7 @@ class Sites:
             quiet = [name for name, site in self._sites.items() if not site.busy and not site.idle]
             for name in quiet[: MAX_SITES // 10]:
                 del self._sites[name]
+                self._stirred.pop(name, None)
         if len(self._site_of) >= MAX_DOMAINS:
             self._site_of.clear()
 
