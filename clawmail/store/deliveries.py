@@ -196,27 +196,29 @@ async def settle(conn: Connection, owner: UUID, settlements: Sequence[Settlement
     # A result that waited for the database beyond its lease may stand beside the one of the next claim: its fence no
     # longer fits, so it counts for nothing, and its events did not happen.
     settlements = list({s.delivery_id: s for s in sorted(settlements, key=lambda s: s.fence)}.values())
-    told = [(s.delivery_id, kind, detail) for s in settlements for kind, detail in s.events]
-    rows = await conn.fetch(
-        _sql.settle,
-        owner,
-        now,
-        [s.delivery_id for s in settlements],
-        [s.fence for s in settlements],
-        [s.state.value for s in settlements],
-        [int(s.counted) for s in settlements],
-        [s.next_attempt_at for s in settlements],
-        [s.reply for s in settlements],
-        [s.host for s in settlements],
-        [s.notice for s in settlements],
-        [s.notice == "delayed" for s in settlements],
-        [s.reply_by for s in settlements],
-        [new_id() for _ in told],
-        [delivery_id for delivery_id, _, _ in told],
-        [kind.value for _, kind, _ in told],
-        [_json.encode(detail).decode() for _, _, detail in told],
-    )
+    told = [
+        (new_id(), s.delivery_id, kind.value, _json.encode(detail).decode())
+        for s in settlements
+        for kind, detail in s.events
+    ]
+    rows = await conn.fetch(_sql.settle, owner, now, [result_row(s) for s in settlements], told)
     return {row["id"] for row in rows}
+
+
+def result_row(settlement: Settlement) -> tuple[object, ...]:
+    """A result as PostgreSQL's type ``delivery_result``."""
+    return (
+        settlement.delivery_id,
+        settlement.fence,
+        settlement.state.value,
+        int(settlement.counted),
+        settlement.next_attempt_at,
+        settlement.reply,
+        settlement.host,
+        settlement.notice,
+        settlement.notice == "delayed",
+        settlement.reply_by,
+    )
 
 
 async def body(conn: Connection, message_id: UUID) -> bytes:

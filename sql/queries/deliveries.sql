@@ -182,12 +182,10 @@ RETURNING d.id;
 
 -- name: settle
 -- Writes the results of a batch of attempts and their events, each only while its lease still holds.
---   $1 owner  $2 now  $3 … $12 one element a delivery  $13 … $16 one element an event
+--   $1 owner  $2 now  $3 the results  $4 their events
 -- A success also ends the count of an address's soft bounces.
 WITH given AS (
-    SELECT * FROM unnest($3::uuid[], $4::bigint[], $5::text[], $6::integer[], $7::timestamptz[], $8::text[],
-                         $9::text[], $10::text[], $11::boolean[], $12::text[])
-        AS g (id, fence, state, tried, next_attempt_at, reply, host, notice, delay_noticed, reply_by)
+    SELECT * FROM unnest($3::delivery_result[])
 ),
 moved AS (
     UPDATE deliveries d
@@ -204,8 +202,9 @@ moved AS (
 ),
 told AS (
     INSERT INTO events (id, organisation_id, domain_id, inbox_id, email_id, delivery_id, type, recipient, detail, at)
-    SELECT event_id(e.id), m.organisation_id, m.domain_id, m.inbox_id, m.email_id, m.id, e.type, m.recipient, e.detail::jsonb, $2::timestamptz
-    FROM unnest($13::uuid[], $14::uuid[], $15::text[], $16::text[]) AS e (id, delivery_id, type, detail)
+    SELECT event_id(e.id), m.organisation_id, m.domain_id, m.inbox_id, m.email_id, m.id, e.type, m.recipient, e.detail,
+           $2::timestamptz
+    FROM unnest($4::result_event[]) AS e
     JOIN moved m ON m.id = e.delivery_id
 ),
 forgiven AS (

@@ -260,10 +260,10 @@ async def test_a_result_costs_the_same_while_a_long_transaction_keeps_what_was_l
             "UPDATE deliveries SET state = 'delivered', lease_owner = NULL, lease_until = NULL WHERE id <> $1",
             DELIVERY_ID,
         )
-        one = ([DELIVERY_ID], [0], ["delivered"], [1], [None], ["250 taken"], ["mx"], [None], [False], ["host"])
-        event = ([identifier(0, OTHER)], [DELIVERY_ID], ["delivered"], ["{}"])
+        result = (DELIVERY_ID, 0, "delivered", 1, None, "250 taken", "mx", None, False, "host")
+        event = (identifier(0, OTHER), DELIVERY_ID, "delivered", "{}")
         calls: dict[str, tuple[Any, ...]] = {
-            "settle": (owner, NOW, *one, *event),
+            "settle": (owner, NOW, [result], [event]),
             "renew": (owner, [DELIVERY_ID], later),
             "release": (owner, [DELIVERY_ID], [0], [NOW]),
         }
