@@ -23,10 +23,6 @@ MAX_UNREAD_REPLIES = 256
 class WireBroken(Exception):
     """The connection is of no use any more; the text says why."""
 
-    def __init__(self, why: str, *, timed_out: bool = False) -> None:
-        super().__init__(why)
-        self.timed_out = timed_out
-
 
 class Wire(asyncio.Protocol):
     """One connection."""
@@ -37,6 +33,10 @@ class Wire(asyncio.Protocol):
         self._replies: deque[Reply] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
+        #: how long the reply that is waited for may take, in seconds, and until when that is.
+        self._patience = self._deadline = 0.0
+        #: rings at the deadline or before it, and is then set again: a timer for each reply would cost more than that.
+        self._timer: asyncio.TimerHandle | None = None
         self._why_broken = ""
 
     # What the transport calls.
@@ -97,18 +97,32 @@ class Wire(asyncio.Protocol):
         return self._replies.popleft()
 
     async def _wait_for_reply(self, timeout: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._patience, self._deadline = timeout, loop.time() + timeout
+        if self._timer is None or self._timer.when() > self._deadline:
+            self._set_timer(loop)
         try:
-            async with asyncio.timeout(timeout):
-                while not self._replies:
-                    if self._why_broken:
-                        raise WireBroken(self._why_broken)
-                    self._waiter = asyncio.get_running_loop().create_future()
-                    await self._waiter
-        except TimeoutError:
-            self.abort(f"no reply within {timeout:g} s")
-            raise WireBroken(self._why_broken, timed_out=True) from None
+            while not self._replies:
+                if self._why_broken:
+                    raise WireBroken(self._why_broken)
+                self._waiter = loop.create_future()
+                await self._waiter
         finally:
             self._waiter = None
+
+    def _set_timer(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = loop.call_at(self._deadline, self._look_at_clock)
+
+    def _look_at_clock(self) -> None:
+        self._timer, loop = None, asyncio.get_running_loop()
+        if self._waiter is None:
+            return
+        if loop.time() < self._deadline:
+            self._set_timer(loop)
+        else:
+            self.abort(f"no reply within {self._patience:g} s")
 
     async def send_all(self, data: bytes, timeout: float) -> None:
         """Sends a message's octets; each chunk has ``timeout`` seconds to leave."""
@@ -124,7 +138,7 @@ class Wire(asyncio.Protocol):
                         await asyncio.shield(self._writable)
             except TimeoutError:
                 self.abort(f"the host took no data for {timeout:g} s")
-                raise WireBroken(self._why_broken, timed_out=True) from None
+                raise WireBroken(self._why_broken) from None
 
     async def start_tls(self, context: ssl.SSLContext, server_name: str, timeout: float) -> ssl.SSLObject:
         """Wraps the connection in TLS. Raises WireBroken, ssl.SSLError or OSError when the handshake fails."""
@@ -160,6 +174,9 @@ class Wire(asyncio.Protocol):
 
     def _break(self, why: str) -> None:
         self._why_broken = self._why_broken or why
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self.resume_writing()
         self._wake()
 
