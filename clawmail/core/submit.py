@@ -213,21 +213,21 @@ class Submitter:
         parsed = await self._aside.run(parse_message, ready.raw) if large else parse_message(ready.raw)
         message = message_of(ready, principal, parsed)
         thread_id = ready.thread_id or await self._thread_of(principal.inbox_id, message)
+        email_id = new_id()
+        opened = thread_id or new_id()  # known before it is written: the answer that is kept names it
         filing = Filing(
-            new_id(),
+            email_id,
             principal.organisation_id,
             principal.domain_id,
             principal.inbox_id,
             "outbound",
             is_read=True,
             thread_id=thread_id,
+            new_thread_id=opened,
             answers=ready.answers,
         )
-        if thread_id is None:
-            thread_id = new_id()
-            filing = replace(filing, new_thread_id=thread_id)
-        deliveries = deliveries_of(ready, principal, filing.email_id, self._return_path)
-        sent = Sent(filing.email_id, message.rfc_message_id or "", thread_id, message.received_at)
+        deliveries = deliveries_of(ready, principal, email_id, self._return_path)
+        sent = Sent(email_id, message.rfc_message_id or "", opened, message.received_at)
         posting = Posting(
             message,
             (filing,),

@@ -18,8 +18,9 @@ from clawmail.base.secrets import Keyring
 from clawmail.core.envelope import ReturnPath
 from clawmail.protocol.srs import make_return_path, read_return_path, reverse_sender
 
-#: characters of an ENVID's signature.
+#: characters of an ENVID's signature, and octets of the digest that they are taken from.
 MAC_CHARS = 20
+MAC_OCTETS = 15
 #: octets of a report that are searched, and Message-IDs taken from it.
 MAX_SEARCHED_OCTETS = 512 * 1024
 MAX_MESSAGE_IDS = 20
@@ -61,7 +62,7 @@ class Proofs:
         """The ENVID under which an email travels to one destination (RFC 3461 section 4.4)."""
         text = f"{email_id.hex}@{destination}"
         mac = hmac.digest(self._envid_key, text.encode(), hashlib.sha256)
-        return f"cm.{email_id.hex}.{base64.b32encode(mac).decode('ascii').lower()[:MAC_CHARS]}"
+        return f"cm.{email_id.hex}.{base64.b32encode(mac[:MAC_OCTETS]).decode('ascii').lower()[:MAC_CHARS]}"
 
     def proves(self, envelope_id: str, email_id: UUID, destination: str) -> bool:
         """Whether ``envelope_id`` is the one that we gave an email on its way to ``destination``."""
