@@ -89,6 +89,15 @@ def test_the_built_in_presets_say_what_the_providers_are_known_to_bear() -> None
     assert presets.reaction("elsewhere", "[TSS04]") is None
 
 
+def test_processes_that_send_from_one_address_share_what_it_may() -> None:
+    two, many = load_presets(processes=2), load_presets(processes=12)
+    assert (two.default.connections, two.default.start_connections) == (10, 2)
+    assert two.site_of(("aspmx.l.google.com",))[1].connections == 2
+    assert many.site_of(("aspmx.l.google.com",))[1].connections == 1
+    alone = load_presets().site_of(("mx1.mail.yahoo.co.jp",))[1]
+    assert two.site_of(("mx1.mail.yahoo.co.jp",))[1].messages_per_second == alone.messages_per_second / 2 > 0
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -100,7 +100,9 @@ def make_outbound(
         bounces=Bounces(db, schedule, hostname=settings.hostname, clock=clock),
         policies=policies,
         fetcher=fetcher,
-        presets=load_presets(wishes.presets, idle_seconds=wishes.idle_connection_seconds),
+        presets=load_presets(
+            wishes.presets, idle_seconds=wishes.idle_connection_seconds, processes=settings.server.workers
+        ),
         schedule=schedule,
         metrics=metrics,
         local=local,

@@ -75,10 +75,11 @@ class Presets:
         return next((r for r, words in self._reactions if r.provider in ("", site) and words in text), None)
 
 
-def load_presets(path: str = "", *, idle_seconds: float | None = None) -> Presets:
+def load_presets(path: str = "", *, idle_seconds: float | None = None, processes: int = 1) -> Presets:
     """Reads the file at ``path``, or the one that came with the program. Raises PresetsError.
 
-    ``idle_seconds`` takes the place of the file's default.
+    ``idle_seconds`` takes the place of the file's default. ``processes`` that send from one address share what its
+    owner may: each has an equal part.
     """
     try:
         text = Path(path).read_text() if path else files("clawmail").joinpath("data/presets.toml").read_text()
@@ -90,7 +91,24 @@ def load_presets(path: str = "", *, idle_seconds: float | None = None) -> Preset
         reactions = msgspec.convert(values.get("reply", []), list[Reaction])
     except (OSError, tomllib.TOMLDecodeError, msgspec.ValidationError, KeyError, TypeError) as error:
         raise PresetsError(f"{path or 'built-in presets'}: {error}") from error
-    return Presets(base, providers, reactions)
+    return Presets(
+        _part(base, processes),
+        [dataclasses.replace(provider, limits=_part(provider.limits, processes)) for provider in providers],
+        [
+            msgspec.structs.replace(reaction, messages_per_minute=reaction.messages_per_minute / processes)
+            for reaction in reactions
+        ],
+    )
+
+
+def _part(limits: Limits, processes: int) -> Limits:
+    """The limits of one of so many processes; each has one connection at least, or its mail would never go."""
+    return dataclasses.replace(
+        limits,
+        connections=max(1, limits.connections // processes),
+        start_connections=max(1, limits.start_connections // processes),
+        messages_per_second=limits.messages_per_second / processes,
+    )
 
 
 def _provider(entry: dict[str, Any], base: Limits) -> Provider:
