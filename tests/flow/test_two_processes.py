@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from tests.flow.test_two_daemons import furnish
 from tests.support.certificates import make_host
-from tests.support.daemon import Daemon, free_port, running_daemon, start_daemon
+from tests.support.daemon import Daemon, running_daemon, start_daemon
 from tests.support.dns_server import DnsServerThread
+from tests.support.ports import free_port
 from tests.support.smtp_sink import SmtpSink
 
 DOMAIN = "shared.example"

@@ -11,8 +11,9 @@ from contextlib import asynccontextmanager
 from email.message import EmailMessage
 from typing import Any
 
-from tests.support.daemon import Daemon, free_port, running_daemon
+from tests.support.daemon import Daemon, running_daemon
 from tests.support.dns_server import DnsServerThread
+from tests.support.ports import free_port
 from tests.support.smtp_sink import SmtpSink, Taken
 
 DOMAIN = "clawmail.example"

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
@@ -19,26 +18,6 @@ import aiohttp
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
-
-
-def free_port(*hosts: str) -> int:
-    """A TCP port that is free on every one of ``hosts`` right now."""
-    for _ in range(50):
-        with socket.socket() as probe:
-            probe.bind((hosts[0] if hosts else "127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        if all(_is_free(host, port) for host in hosts):
-            return port
-    raise RuntimeError("no free port")
-
-
-def _is_free(host: str, port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
 
 
 @dataclass

@@ -17,8 +17,9 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tests.support.daemon import Daemon, free_port, running_daemon
+from tests.support.daemon import Daemon, running_daemon
 from tests.support.dns_server import DnsServerThread
+from tests.support.ports import free_port
 
 #: seconds after which something that should have happened fails a test.
 PATIENCE_SECONDS = 30.0

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+from tests.support.ports import free_port
 
 #: seconds for a start, and for a queue to become empty.
 PATIENCE_SECONDS = 20.0
@@ -99,7 +100,7 @@ async def run_postfix(
     it, as nice(1) would.
     """
     # Its daemons run under an account of their own, which has to reach the folder.
-    home, port = Path(tempfile.mkdtemp(prefix="clawmail-postfix-")), _free_port()
+    home, port = Path(tempfile.mkdtemp(prefix="clawmail-postfix-")), free_port()
     home.chmod(0o755)
     for folder in (home / "config", home / "queue", home / "data"):
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -148,10 +149,3 @@ async def _answers(port: int) -> None:
             await reader.readline()
             writer.close()
             return
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -35,7 +34,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from dns.rdtypes.dnskeybase import Flag
 
 from clawmail.net.resolver import DnsResolver
-from tests.support.daemon import free_port
+from tests.support.ports import free_port
 from tests.support.zones import Zone
 
 #: seconds until unbound answers.
@@ -165,7 +164,7 @@ async def validating(zone: SignedZone) -> AsyncIterator[str]:
     """unbound over ``zone`` and its name server; yields ``host:port``."""
     loop = asyncio.get_running_loop()
     authority, _ = await loop.create_datagram_endpoint(lambda: _Authority(zone), ("127.0.0.1", 0))
-    port = _free_udp_port()
+    port = free_port()
     with tempfile.TemporaryDirectory(prefix="clawmail-unbound-") as home:
         configuration = Path(home, "unbound.conf")
         configuration.write_text(
@@ -187,19 +186,6 @@ async def validating(zone: SignedZone) -> AsyncIterator[str]:
             process.terminate()
             await process.wait()
             authority.close()
-
-
-def _free_udp_port() -> int:
-    """A port that is free for TCP and UDP."""
-    for _ in range(50):
-        port = free_port("127.0.0.1")
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return port
-    raise RuntimeError("no free port")
 
 
 async def _answers(nameserver: str, zone: str) -> None:

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from clawmail.store.embedded import EmbeddedPostgres
-from tests.support.daemon import free_port
 from tests.support.dns_server import DnsServerThread
+from tests.support.ports import free_port
 from tests.support.smtp_sink import SmtpSink
 from tests.torture.ledger import Ledger
 from tests.torture.load import Target
