@@ -8,10 +8,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from clawmail.store.db import Database
 from tests.support.postgres import TestServer, start_test_server
 from tests.support.tenants import Tenant, add_tenant
+
+# A busy machine makes an example slow, not wrong: no test fails by the clock.
+settings.register_profile("clawmail", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("clawmail")
 
 
 @pytest.fixture(scope="session")

@@ -207,9 +207,12 @@ async def test_an_idle_worker_asks_next_to_nothing(db: Database, monkeypatch: py
 
     monkeypatch.setattr(worker.outbound, "claim", counted)
     async with running(worker):
-        await asyncio.sleep(
-            0.5
-        )  # what the start brings on: listening begins, and says that it may have missed something
+        async with asyncio.timeout(30), db.connection() as conn:
+            while not await conn.fetchval(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN %'"
+            ):
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(0.5)  # whoever begins to listen may have missed something, and looks once more
         settled_down = len(claims)
         await asyncio.sleep(1.0)
     assert settled_down <= 4 and len(claims) == settled_down
