@@ -16,8 +16,10 @@ $(VENV)/.installed: pyproject.toml
 run: $(VENV)/.installed        ## embedded PostgreSQL, SMTP on 127.0.0.1:2525, API on 127.0.0.1:3000
 	$(BIN)/clawmail dev
 
+# Three processes on whatever there is: half of the tests wait, for a server to start or a lease to end. A file stays
+# with one process, and in the order of the folders those that take long come first.
 test: $(VENV)/.installed       ## every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -127,6 +127,7 @@ def test_gzip_of_several_members_is_read_whole() -> None:
         gzip.compress(b"x") + b"tail",
         zlib.compress(b"x"),
     ],
+    ids=["plain", "cut in its trailer", "cut in its header", "with a tail", "zlib"],
 )
 def test_a_broken_gzip_stream_is_refused(broken: bytes) -> None:
     with pytest.raises(Invalid):
