@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from clawmail.store.db import Database
-from tests.support.postgres import TestServer, start_test_server
+from tests.support.postgres import TestServer, new_server_directory, start_test_server
 from tests.support.tenants import Tenant, add_tenant
 
 # A busy machine makes an example slow, not wrong: no test fails by the clock.
@@ -22,8 +20,7 @@ settings.load_profile("clawmail")
 @pytest.fixture(scope="session")
 async def postgres() -> AsyncIterator[TestServer]:
     """The session's PostgreSQL."""
-    directory = Path(tempfile.mkdtemp(prefix="clawmail-test-"))
-    directory.chmod(0o755)  # the server may run under another account
+    directory = new_server_directory()
     server = await start_test_server(directory)
     yield server
     await server.server.stop()
