@@ -133,8 +133,8 @@ def _databases(settings: Settings, url: str) -> tuple[Database, Database, Databa
     most, seconds = settings.database.pool_size, settings.database.timeout_seconds
     shares = (max(1, most - FILING_CONNECTIONS - QUEUE_CONNECTIONS), FILING_CONNECTIONS, QUEUE_CONNECTIONS)
     requests, filing, queue = (
-        Database(url, pool_size=share, timeout_seconds=seconds, keeps_open=True, by_index=by_index)
-        for share, by_index in zip(shares, (False, True, True), strict=True)
+        Database(url, pool_size=share, timeout_seconds=seconds, keeps_open=True, plans_once=plans_once)
+        for share, plans_once in zip(shares, (False, True, True), strict=True)
     )
     return requests, filing, queue
 

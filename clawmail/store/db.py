@@ -90,16 +90,17 @@ class Database:
         pool_size: int = 10,
         timeout_seconds: float = 30.0,
         keeps_open: bool = False,
-        by_index: bool = False,
+        plans_once: bool = False,
     ) -> None:
         """``keeps_open``: all connections are made at once and stay. One that is made when it is needed is made when
         the machine is busy, and takes seconds then.
 
-        ``by_index``: rows are found by their indexes however small a table is. For what asks for few rows at a time:
-        PostgreSQL keeps its plans, and one that was made on a new server would read all of a table that has grown
-        since, until the table is analysed."""
+        ``plans_once``: each statement is planned once, to go by indexes; for what handles few rows at a time.
+        PostgreSQL would go by the size that a table had at that moment, and read all of one that has grown since, until
+        it is analysed. And a statement that is given an empty array now and then it would plan anew each time, which
+        takes longer than to run it."""
         self.url = url
-        self._by_index = by_index
+        self._plans_once = plans_once
         self._keeps_open = keeps_open
         self._pool_size = pool_size
         self._timeout = timeout_seconds
@@ -122,7 +123,8 @@ class Database:
                 server_settings={
                     "application_name": "clawmail",
                     "jit": "off",
-                    "enable_seqscan": "off" if self._by_index else "on",
+                    "enable_seqscan": "off" if self._plans_once else "on",
+                    "plan_cache_mode": "force_generic_plan" if self._plans_once else "auto",
                     "synchronous_commit": "on",
                     "timezone": "UTC",
                 },

@@ -246,15 +246,14 @@ async def test_a_result_reads_no_whole_table_by_the_plan_of_a_new_server(
     db: Database, tenant: Tenant, database_url: str
 ) -> None:
     await queue(db, tenant, ["a@there.test"])
-    owner, by_index = new_id(), Database(database_url, pool_size=1, by_index=True)
-    await by_index.open()
-    async with by_index.transaction() as conn:
-        await conn.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+    owner, once = new_id(), Database(database_url, pool_size=1, plans_once=True)
+    await once.open()
+    async with once.transaction() as conn:
         (one,) = await claim(conn, owner)
         assert await deliveries.settle(conn, owner, [result(one)], NOW) == {one.id}
         read = "SELECT seq_scan FROM pg_stat_xact_user_tables WHERE relname = 'deliveries'"
         assert await conn.fetchval(read) == 0
-    await by_index.close()
+    await once.close()
 
 
 async def test_a_move_that_is_not_allowed_is_refused_before_it_is_written(db: Database, tenant: Tenant) -> None:
