@@ -27,9 +27,9 @@ from clawmail.model.mail import Filing, Message, Posting
 from clawmail.model.outgoing import Idempotency, OutgoingMail, Sent
 from clawmail.model.tenancy import Domain, Principal
 from clawmail.protocol.address import folded
-from clawmail.protocol.mime.compose import Draft, File, compose
+from clawmail.protocol.mime.compose import Draft, File, Written, write
 from clawmail.protocol.mime.encode import ComposeError
-from clawmail.protocol.mime.parse import ParsedMessage, attachment_content, parse_message
+from clawmail.protocol.mime.parse import ParsedMessage, attachment_content, parse_message, parse_written
 from clawmail.protocol.mime.reply import forward_subject, forwarded_html, forwarded_text, reference_chain, reply_subject
 from clawmail.protocol.submission import authors_of, complete_submission
 from clawmail.store import originals, postings
@@ -125,7 +125,7 @@ class Submitter:
         envelope = Recipients.of_envelope(recipients, limit=self._max_recipients)
         signed = await self._signers.sign(domain, raw) + raw
         ready = Ready(domain, signed, envelope, datetime.now(UTC), None, options=options, wishes=wishes or {})
-        return await self._post(principal, ready)
+        return await self._post(principal, ready, await self._read(signed))
 
     async def _send(
         self,
@@ -140,20 +140,22 @@ class Submitter:
         recipients = Recipients.of_mail(mail, limit=self._max_recipients)
         now = datetime.now(UTC)
         draft = self._draft(principal, domain, mail, recipients, now, answers, files)
-        raw = await self._compose(draft)
-        if len(raw) > self._max_message_bytes:
-            raise TooLarge(f"the message is {len(raw)} bytes; at most {self._max_message_bytes} can be sent")
-        signature = await self._signers.sign(domain, raw)
+        written = await self._compose(draft)
+        size = len(written.raw)
+        if size > self._max_message_bytes:
+            raise TooLarge(f"the message is {size} bytes; at most {self._max_message_bytes} can be sent")
+        signed = await self._signers.sign(domain, written.raw) + written.raw
+        parsed = await self._read(signed) if draft.attachments else parse_written(signed, written.text, written.html)
         ready = Ready(
             domain,
-            signature + raw,
+            signed,
             recipients,
             now,
             mail.send_at,
             thread_id=answers.thread_id if answers else None,
             answers=answers.id if answers else None,
         )
-        return await self._post(principal, ready, idempotency)
+        return await self._post(principal, ready, parsed, idempotency)
 
     def _draft(
         self,
@@ -185,10 +187,10 @@ class Submitter:
         )
 
     @staticmethod
-    async def _compose(draft: Draft) -> bytes:
+    async def _compose(draft: Draft) -> Written:
         size = len(draft.text or "") + len(draft.html or "") + sum(len(a.content) for a in draft.attachments)
         try:
-            return compose(draft) if size <= THREAD_BYTES else await asyncio.to_thread(compose, draft)
+            return write(draft) if size <= THREAD_BYTES else await asyncio.to_thread(write, draft)
         except ComposeError as error:
             raise Invalid(str(error), field=error.field) from None
 
@@ -207,10 +209,13 @@ class Submitter:
             raise NotFound("Email not found")
         return found
 
-    async def _post(self, principal: Principal, ready: Ready, idempotency: Idempotency | None = None) -> Sent:
+    async def _read(self, raw: bytes) -> ParsedMessage:
+        return await self._aside.run(parse_message, raw) if len(raw) > THREAD_BYTES else parse_message(raw)
+
+    async def _post(
+        self, principal: Principal, ready: Ready, parsed: ParsedMessage, idempotency: Idempotency | None = None
+    ) -> Sent:
         assert principal.inbox_id is not None
-        large = len(ready.raw) > THREAD_BYTES
-        parsed = await self._aside.run(parse_message, ready.raw) if large else parse_message(ready.raw)
         message = message_of(ready, principal, parsed)
         thread_id = ready.thread_id or await self._thread_of(principal.inbox_id, message)
         email_id = new_id()

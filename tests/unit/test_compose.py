@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clawmail.protocol.mime.compose import Draft, File, compose, is_reserved
+from clawmail.protocol.mime.compose import Draft, File, compose, is_reserved, write
 from clawmail.protocol.mime.encode import ComposeError
 from clawmail.protocol.mime.mailboxes import Mailbox
-from clawmail.protocol.mime.parse import attachment_content, parse_message
+from clawmail.protocol.mime.parse import attachment_content, parse_message, parse_written
 
 DRAFT = Draft(
     from_=Mailbox("Ann Example", "ann@example.org"),
@@ -170,6 +170,31 @@ def test_a_message_as_a_file_is_sent_as_octets() -> None:
     assert attachment_content(raw, 0) == b"Subject: x\r\n\r\ny"
 
 
+ODD_TEXTS = [
+    "",
+    "\n",
+    "\ufeffmark",
+    "\x1b$B8l",
+    "\x1b$Bä",
+    "nul\0",
+    "\ud800",
+    "a\rb\r\nc\n\n",
+    "--\n--x--",
+    "blank \n",
+    "\x0c=?",
+]
+
+
+@pytest.mark.parametrize("html", [None, "<meta charset=utf-16>ä", *ODD_TEXTS])
+@pytest.mark.parametrize("text", [None, "Hello", "语" * 2_000, *ODD_TEXTS])
+def test_a_header_is_read_as_of_the_whole_message_and_the_texts_are_those_it_has(
+    text: str | None, html: str | None
+) -> None:
+    raw, *texts = write(replace(DRAFT, text=text, html=html, headers={"X-Odd": "=?utf-8?q?=C3=A4?="}))
+    signed = b"DKIM-Signature: v=1;\r\n\tb=\r\n" + raw
+    assert parse_written(signed, *texts) == parse_message(signed)
+
+
 line = st.text(st.characters(blacklist_categories=["Cs", "Cc"], blacklist_characters="\x85\u2028\u2029"), max_size=120)
 body = st.lists(
     st.one_of(line, st.sampled_from(["From me", ".", "> x", "x" * 1500, "ä" * 400, "tab\t "])), max_size=8
@@ -196,12 +221,13 @@ def test_whatever_is_written_is_read_back(
         attachments=tuple(attachments),
     )
     try:
-        raw = compose(draft)
+        raw, *texts = write(draft)
     except ComposeError:
         assert "=?" in subject + name + "".join(item.filename for item in attachments)
         return
     assert_fit_for_any_hop(raw)
     ours = parse_message(raw)
+    assert attachments or ours == parse_written(raw, *texts)
     assert ours.subject == subject.strip(" ")
     assert ours.from_ is not None
     assert ours.from_.name.split() == name.split()

@@ -19,7 +19,7 @@ from datetime import datetime
 from email.utils import format_datetime
 from typing import NamedTuple
 
-from .charset import clean
+from .charset import clean, decode_text
 from .encode import (
     MAX_LINE_COLUMNS,
     ComposeError,
@@ -80,11 +80,27 @@ class Draft:
     references: tuple[str, ...] = ()
 
 
+class Written(NamedTuple):
+    """A composed draft, and its texts as whoever parses it will read them."""
+
+    raw: bytes
+    text: str | None
+    html: str | None
+
+
 def compose(draft: Draft) -> bytes:
     """The draft as a message with CRLF line ends; raises ``ComposeError`` naming the field that cannot be written."""
+    return write(draft).raw
+
+
+def write(draft: Draft) -> Written:
+    """What ``compose`` makes, with its texts beside it. Raises ``ComposeError``."""
     header = _header(draft)
-    part = _content(draft, _Boundaries(draft.message_id))
-    return b"".join((header.encode("utf-8"), b"MIME-Version: 1.0\r\n", *part))
+    plain = None if draft.text is None and draft.html is not None else _lines(draft.text or "")
+    html = None if draft.html is None else _lines(draft.html)
+    part = _content(draft, plain, html, _Boundaries(draft.message_id))
+    raw = b"".join((header.encode("utf-8"), b"MIME-Version: 1.0\r\n", *part))
+    return Written(raw, _as_read(plain), _as_read(html))
 
 
 def is_reserved(name: str) -> bool:
@@ -147,19 +163,19 @@ class _Boundaries:
                 return boundary
 
 
-def _content(draft: Draft, boundaries: _Boundaries) -> list[bytes]:
-    """The message's body with its Content- fields, in pieces."""
+def _content(draft: Draft, plain: bytes | None, html: bytes | None, boundaries: _Boundaries) -> list[bytes]:
+    """The message's body with its Content- fields, in pieces. One of ``plain`` and ``html`` is there."""
     inline = [item for item in draft.attachments if item.content_id]
-    if draft.html is None:
-        body = _text_part("plain", draft.text or "")
+    if html is None:
+        body = _text_part("plain", plain or b"")
     else:
-        body = _text_part("html", draft.html)
+        body = _text_part("html", html)
         if inline:
             files = [_file_part(number, item, "inline") for number, item in enumerate(inline)]
             body = _multipart("related", [body, *files], boundaries)
-        if draft.text is not None:
-            body = _multipart("alternative", [_text_part("plain", draft.text), body], boundaries)
-    attached = [item for item in draft.attachments if not item.content_id or draft.html is None]
+        if plain is not None:
+            body = _multipart("alternative", [_text_part("plain", plain), body], boundaries)
+    attached = [item for item in draft.attachments if not item.content_id or html is None]
     if attached:
         files = [_file_part(number, item, "attachment") for number, item in enumerate(attached)]
         body = _multipart("mixed", [body, *files], boundaries)
@@ -174,13 +190,23 @@ def _multipart(subtype: str, parts: list[list[bytes]], boundaries: _Boundaries) 
     return [*pieces, b"--", boundary, b"--\r\n"]
 
 
-def _text_part(subtype: str, text: str) -> list[bytes]:
+def _lines(text: str) -> bytes:
+    """A text in UTF-8, each line ended by LF."""
     octets = clean(text).replace("\r\n", "\n").replace("\r", "\n").encode("utf-8")
-    if not octets.endswith(b"\n"):
-        octets += b"\n"
+    return octets if octets.endswith(b"\n") else octets + b"\n"
+
+
+def _charset(octets: bytes) -> str:
+    return "us-ascii" if octets.isascii() else "utf-8"
+
+
+def _as_read(octets: bytes | None) -> str | None:
+    return None if octets is None else decode_text(octets, _charset(octets))
+
+
+def _text_part(subtype: str, octets: bytes) -> list[bytes]:
     encoding, encoded = _encode_text(octets)
-    charset = "us-ascii" if octets.isascii() else "utf-8"
-    head = f"Content-Type: text/{subtype}; charset={charset}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
+    head = f"Content-Type: text/{subtype}; charset={_charset(octets)}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
     return [head.encode("ascii"), encoded]
 
 

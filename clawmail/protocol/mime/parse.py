@@ -21,6 +21,7 @@ from datetime import datetime
 from .bodies import body_text, sort_parts
 from .fields import MAX_ID_CHARS, message_ids, parse_date
 from .filenames import made_up_name
+from .header import read_header
 from .mailboxes import Mailbox, parse_mailboxes
 from .structure import Part, Structure, read_structure
 from .transfer import decode_transfer, measure
@@ -92,12 +93,39 @@ class ParsedMessage:
 def parse_message(raw: bytes) -> ParsedMessage:
     """Read a whole message. ``raw`` is kept by nobody; lines may end with CRLF, LF or CR."""
     structure = read_structure(raw)
-    by_name: dict[bytes, list[bytes]] = {}
-    for name, value in structure.root.fields:
-        by_name.setdefault(name.lower(), []).append(value)
     bodies, parts = sort_parts(structure)
     plain = [body_text(raw, part) for part in bodies if part.content_type != "text/html"]
     html = [body_text(raw, part) for part in bodies if part.content_type == "text/html"]
+    return _parsed(
+        structure.root.fields,
+        structure.notes,
+        text="\n".join(plain) if plain else None,
+        html="\n".join(html) if html else None,
+        attachments=tuple(_describe(raw, index, part) for index, part in enumerate(parts)) if parts else (),
+    )
+
+
+def parse_written(raw: bytes, text: str | None, html: str | None) -> ParsedMessage:
+    """Read the header of a message without files that was composed here, as ``parse_message`` would read it all.
+
+    ``text`` and ``html`` are those of ``compose.Written``.
+    """
+    notes: list[str] = []
+    fields, _ = read_header(raw, 0, (), notes)
+    return _parsed(fields, notes, text=text, html=html, attachments=())
+
+
+def _parsed(
+    fields: list[tuple[bytes, bytes]],
+    notes: list[str],
+    *,
+    text: str | None,
+    html: str | None,
+    attachments: tuple[Attachment, ...],
+) -> ParsedMessage:
+    by_name: dict[bytes, list[bytes]] = {}
+    for name, value in fields:
+        by_name.setdefault(name.lower(), []).append(value)
     return ParsedMessage(
         subject=header_text(by_name[b"subject"][0]) if b"subject" in by_name else None,
         from_=_first(by_name, b"from"),
@@ -110,11 +138,11 @@ def parse_message(raw: bytes) -> ParsedMessage:
         message_id=_first_id(by_name, b"message-id") or _first_text(by_name, b"message-id"),
         in_reply_to=_first_id(by_name, b"in-reply-to"),
         references=_references(by_name),
-        text="\n".join(plain) if plain else None,
-        html="\n".join(html) if html else None,
-        attachments=tuple(_describe(raw, index, part) for index, part in enumerate(parts)) if parts else (),
-        fields=tuple(structure.root.fields),
-        notes=tuple(dict.fromkeys(structure.notes))[:MAX_NOTES],
+        text=text,
+        html=html,
+        attachments=attachments,
+        fields=tuple(fields),
+        notes=tuple(dict.fromkeys(notes))[:MAX_NOTES],
     )
 
 
