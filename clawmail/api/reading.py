@@ -81,6 +81,11 @@ def target(request: web.BaseRequest) -> tuple[str, str]:
 
 
 async def _collect(request: web.BaseRequest, limit: int) -> bytes:
+    if request.content.is_eof():  # a small one has come with its head, and there is nothing to wait for
+        body = request.content.read_nowait()
+        if len(body) > limit:
+            raise too_large(limit)
+        return body
     chunks, size = [], 0
     try:
         async with asyncio.timeout(BODY_SECONDS):
