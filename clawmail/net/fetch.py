@@ -2,13 +2,16 @@
 
 A name is resolved by our own resolver and only public addresses are dialled, so that no DNS record can lead a request
 into the private network or to a metadata service, not even by changing between check and use. Redirects are not
-followed. Size and time are limited.
+followed, cookies not kept. Size and time are limited.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import socket
 import ssl
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -19,11 +22,15 @@ from clawmail.net.mx import find_addresses
 from clawmail.protocol.dns import Resolver
 
 if TYPE_CHECKING:
-    from aiohttp import ClientSession
+    from aiohttp import ClientResponse, ClientSession
 
 #: seconds for a whole fetch, unless the caller says otherwise.
 TIMEOUT_SECONDS = 30.0
 MAX_CONNECTIONS = 50
+#: octets of the answer to a POST that are read, so that its connection can serve again; nobody looks at them.
+DISCARDED_OCTETS = 16 * 1024
+#: seconds that they are waited for.
+DISCARD_SECONDS = 1.0
 USER_AGENT = "Clawmail"
 
 
@@ -46,9 +53,15 @@ class Fetcher:
     """Fetches over HTTP. Belongs to one event loop; ``close`` it there."""
 
     def __init__(
-        self, resolver: Resolver, *, allow_private: bool = False, context: ssl.SSLContext | None = None
+        self,
+        resolver: Resolver,
+        *,
+        allow_private: bool = False,
+        context: ssl.SSLContext | None = None,
+        max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         """``context``: what server certificates are held against, the system's authorities unless given."""
+        self._max_connections = max_connections
         self._resolver = resolver
         self._allow_private = allow_private
         self._context = context
@@ -56,25 +69,61 @@ class Fetcher:
 
     async def get(self, url: str, *, max_bytes: int, timeout: float = TIMEOUT_SECONDS) -> Fetched:
         """GET ``url``; the body up to ``max_bytes``, more is a problem. Never raises for what the other side does."""
+
+        async def whole(answer: ClientResponse) -> Fetched:
+            body = await answer.content.read(max_bytes + 1)
+            while len(body) <= max_bytes and (more := await answer.content.read(max_bytes + 1 - len(body))):
+                body += more
+            if len(body) > max_bytes:
+                return Fetched(0, problem=f"the answer is larger than {max_bytes} bytes")
+            return Fetched(answer.status, body, answer.content_type.lower())
+
+        return await self._fetch("GET", url, whole, timeout=timeout)
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str], *, timeout: float) -> Fetched:
+        """POST ``body`` to ``url``; of the answer the status alone is kept. Never raises for what the other does."""
+
+        async def status(answer: ClientResponse) -> Fetched:
+            # A connection whose answer was read to its end serves again; how it was worded is nobody's concern.
+            with contextlib.suppress(OSError, TimeoutError, ValueError):
+                async with asyncio.timeout(DISCARD_SECONDS):
+                    await answer.content.read(DISCARDED_OCTETS)
+            return Fetched(answer.status)
+
+        return await self._fetch("POST", url, status, timeout=timeout, data=body, headers=headers)
+
+    async def _fetch(
+        self,
+        method: str,
+        url: str,
+        read: Callable[[ClientResponse], Awaitable[Fetched]],
+        *,
+        timeout: float,
+        data: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Fetched:
         import aiohttp  # here, because a command that fetches nothing should not wait for the import
 
-        refusal = self._refusal(url)
+        refusal = self.refusal(url)
         if refusal:
             return Fetched(0, problem=refusal)
         try:
-            limits = aiohttp.ClientTimeout(total=timeout)
-            async with self._open().get(url, allow_redirects=False, timeout=limits) as answer:
-                body = await answer.content.read(max_bytes + 1)
-                while len(body) <= max_bytes and (more := await answer.content.read(max_bytes + 1 - len(body))):
-                    body += more
-                if len(body) > max_bytes:
-                    return Fetched(0, problem=f"the answer is larger than {max_bytes} bytes")
-                return Fetched(answer.status, body, answer.content_type.lower())
+            async with self._open().request(
+                method,
+                url,
+                data=data,
+                headers=headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=timeout),
+            ) as answer:
+                return await read(answer)
         except aiohttp.ClientConnectorCertificateError as error:
             return Fetched(0, problem=str(error), bad_certificate=True)
         except aiohttp.ClientConnectorError as error:
             return Fetched(0, problem=str(error.os_error))  # what went wrong, without aiohttp's view of it
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+        except TimeoutError:
+            return Fetched(0, problem=f"no answer within {timeout:g} s")
+        except (aiohttp.ClientError, OSError, ValueError) as error:
             return Fetched(0, problem=str(error) or type(error).__name__)
 
     async def close(self) -> None:
@@ -83,7 +132,7 @@ class Fetcher:
             await self._session.close()
             self._session = None
 
-    def _refusal(self, url: str) -> str:
+    def refusal(self, url: str) -> str:
         """Why ``url`` is not fetched: a literal address skips the resolver, so it is judged here."""
         try:
             host = urlsplit(url).hostname or ""
@@ -129,6 +178,11 @@ class Fetcher:
                 """Nothing of it is open."""
 
         connector = aiohttp.TCPConnector(
-            resolver=PublicOnly(), use_dns_cache=False, limit=MAX_CONNECTIONS, ssl=self._context or True
+            resolver=PublicOnly(), use_dns_cache=False, limit=self._max_connections, ssl=self._context or True
         )
-        return aiohttp.ClientSession(connector=connector, headers={"User-Agent": USER_AGENT}, trust_env=False)
+        return aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),  # what one tenant's host sets is not shown to another's
+            headers={"User-Agent": USER_AGENT},
+            trust_env=False,
+        )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from aiohttp import web
@@ -18,16 +19,19 @@ ZONE = {
 }
 
 
-@contextlib.asynccontextmanager
-async def serving() -> AsyncIterator[int]:
-    async def answer(request: web.Request) -> web.Response:
-        if request.path == "/away":
-            raise web.HTTPFound("/large")
-        return web.Response(text="hello" if request.path == "/small" else "x" * 100_000)
+async def small_or_large(request: web.Request) -> web.StreamResponse:
+    if request.path == "/away":
+        raise web.HTTPFound("/large")
+    return web.Response(text="hello" if request.path == "/small" else "x" * 100_000)
 
+
+@contextlib.asynccontextmanager
+async def serving(
+    answer: Callable[[web.Request], Awaitable[web.StreamResponse]] = small_or_large,
+) -> AsyncIterator[int]:
     application = web.Application()
-    application.router.add_get("/{any}", answer)
-    runner = web.AppRunner(application)
+    application.router.add_route("*", "/{any}", answer)
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:
@@ -71,3 +75,30 @@ async def test_private_addresses_are_refused(host: str) -> None:
 async def test_what_cannot_be_fetched_is_a_problem_and_no_fault(url: str) -> None:
     status, _, problem = await fetch(url, allow_private=True)
     assert status == 0 and problem
+
+
+async def test_a_post_gives_its_body_and_keeps_the_status_alone() -> None:
+    seen: list[tuple[str, bytes, str | None]] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        seen.append((request.path, await request.read(), request.headers.get("Cookie")))
+        if request.path == "/endless":
+            endless = web.StreamResponse()
+            await endless.prepare(request)
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    await endless.write(b"x" * 65536)
+        if request.path == "/silent":
+            await asyncio.sleep(3600)
+        return web.Response(status=204, headers={"Set-Cookie": "who=me"})
+
+    async with serving(answer) as port:
+        fetcher = Fetcher(ScriptedResolver(ZONE), allow_private=True)
+        base = f"http://local.test:{port}"
+        for _ in range(2):
+            assert (await fetcher.post(f"{base}/a", b"hello", {"X-A": "b"}, timeout=5)).status == 204
+        assert (await fetcher.post(f"{base}/endless", b"", {}, timeout=5)).status == 200
+        silent = await fetcher.post(f"{base}/silent", b"", {}, timeout=0.1)
+        assert (silent.status, silent.problem) == (0, "no answer within 0.1 s")
+        await fetcher.close()
+    assert seen[:2] == [("/a", b"hello", None)] * 2  # what one of its hosts sets, the next one is not shown
