@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from clawmail.api.native.routes import ROUTES
+from clawmail.api.native.webhook_shapes import told
 from clawmail.api.server import ApiServer
 from clawmail.api.services import Services
 from clawmail.base.secrets import Keyring, load_keyring
@@ -49,12 +50,18 @@ from clawmail.core.sources import Sources
 from clawmail.core.strangers import Strangers
 from clawmail.core.submit import Submitter
 from clawmail.core.upkeep import Chore, Upkeep
+from clawmail.core.webhooks.endpoints import Webhooks
+from clawmail.core.webhooks.metrics import WebhookMetrics
+from clawmail.core.webhooks.parts import make_poster, make_queue
+from clawmail.core.webhooks.post import Poster
+from clawmail.core.webhooks.upkeep import WebhookUpkeep
 from clawmail.core.writer import Writer
 from clawmail.net.resolver import DnsResolver
 from clawmail.protocol.dns import Resolver
 from clawmail.running import App
 from clawmail.smtpd.server import SmtpDoor
 from clawmail.store.db import Database
+from clawmail.webhook_worker import WebhookWorker
 from clawmail.worker import OutboundWorker
 
 #: of a process's connections, those on which mail is filed, one for each lane of the writer, and those of the queue.
@@ -96,9 +103,13 @@ def build(settings: Settings, database_url: str, *, resolver: Resolver | None = 
     )
     metrics = OutboundMetrics(process_registry())
     worker = _outbound_worker(settings, queue_db, resolver, directory, receiver, keyring, clock, metrics)
+    poster = make_poster(settings.webhooks, resolver, keyring, told)
     services, chores = _services(
-        settings, db, clock, directory, access, submitter, aside, our_names, keyring, fresh, metrics
+        settings, db, clock, directory, access, submitter, aside, our_names, keyring, fresh, metrics, poster
     )
+    webhook_metrics = WebhookMetrics(metrics.registry)
+    webhook_upkeep = WebhookUpkeep(db, kept_days=settings.retention.webhook_days, metrics=webhook_metrics)
+    chores += webhook_upkeep.chores(clock, every_seconds=FORGET_SECONDS)
     strangers = Strangers(settings.smtp, settings.hostname, db, resolver)
     return App(
         settings=settings,
@@ -113,6 +124,14 @@ def build(settings: Settings, database_url: str, *, resolver: Resolver | None = 
         aside=aside,
         services=services,
         worker=worker,
+        webhooks=WebhookWorker(
+            lambda on_result: make_queue(
+                queue_db, poster, settings.webhooks, metrics=webhook_metrics, clock=clock, on_result=on_result
+            ),
+            poll_seconds=settings.webhooks.poll_seconds,
+            listen=queue_db.listen,
+            clock=clock,
+        ),
         upkeep=Upkeep([*chores, Chore("forget strangers", FORGET_SECONDS, strangers.sweep)]),
         api=ApiServer(settings, services, ROUTES),
         door=SmtpDoor(
@@ -221,6 +240,7 @@ def _services(
     keyring: Keyring,
     fresh: Resolver,
     metrics: OutboundMetrics,
+    poster: Poster,
 ) -> tuple[Services, list[Chore]]:
     """What the API's handlers may call, and the chores of the same use-cases."""
     changed = directory.forget
@@ -242,6 +262,9 @@ def _services(
         mailbox=Mailbox(db, sources, cursors),
         downloads=Downloads(db, sources, attachment_ttl_hours=settings.retention.attachment_ttl_hours),
         journal=Journal(db, cursors),
+        webhooks=Webhooks(
+            db, keyring=keyring, poster=poster, cursors=cursors, allow_http=settings.webhooks.allow_private
+        ),
         submitter=submitter,
         aside=aside,
         check_store=Health(db).check,

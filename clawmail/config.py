@@ -218,6 +218,10 @@ def _check(settings: Settings, problems: list[str]) -> None:
         problems.append("server.secret_key: expected 64 hex digits (openssl rand -hex 32)")
     if not settings.outbound.retry_schedule_seconds or min(settings.outbound.retry_schedule_seconds) < 0:
         problems.append("outbound.retry_schedule_seconds: expected at least one gap, none negative")
+    if min(settings.webhooks.retry_schedule_seconds, default=0) < 0:
+        problems.append("webhooks.retry_schedule_seconds: expected gaps that are not negative")
+    if settings.webhooks.lease_seconds <= settings.webhooks.timeout_seconds:
+        problems.append("webhooks.lease_seconds: expected more than webhooks.timeout_seconds")
 
 
 def parse_listener(listener: str) -> tuple[str, int]:

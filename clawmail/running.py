@@ -18,6 +18,7 @@ from clawmail.net.resolver import DnsResolver
 from clawmail.protocol.dns import Resolver
 from clawmail.smtpd.server import SmtpDoor
 from clawmail.store.db import Database
+from clawmail.webhook_worker import WebhookWorker
 from clawmail.worker import OutboundWorker
 
 
@@ -38,6 +39,7 @@ class App:
     aside: Aside
     services: Services
     worker: OutboundWorker
+    webhooks: WebhookWorker
     upkeep: Upkeep
     api: ApiServer
     door: SmtpDoor
@@ -51,6 +53,7 @@ class App:
             self.directory.start()
             self.access.start()
             await self.worker.start()
+            self.webhooks.start()
             self.upkeep.start()
             await self.api.start()
             await self.door.start()
@@ -63,11 +66,13 @@ class App:
         await self.door.stop(grace_seconds)
         await self.api.stop(grace_seconds)
         await self.upkeep.stop()
+        await self.webhooks.stop(grace_seconds)
         await self.worker.stop(grace_seconds)
         await self.writer.close()
         await self.access.stop()
         self.signers.close()
         await self.aside.close()
+        await self.services.webhooks.close()
         await self.services.limits.close()
         for resolver in (self.resolver, self.setup_resolver):
             if isinstance(resolver, DnsResolver):

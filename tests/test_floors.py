@@ -19,6 +19,7 @@ FLOORS = {
     "smtpd": 5,
     "api": 5,
     "worker": 5,
+    "webhook_worker": 5,
     "running": 5.5,
     "app": 6,
     # The command line is an entrance that also starts the whole server, so it stands on the roof.

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # names only: the composition root makes these
     from clawmail.core.mailbox import Mailbox
     from clawmail.core.rules import Rules
     from clawmail.core.submit import Submitter
+    from clawmail.core.webhooks.endpoints import Webhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,8 @@ class Services:
     downloads: Downloads
     #: events and suppressed addresses.
     journal: Journal
+    #: endpoints that are told of events.
+    webhooks: Webhooks
     #: send, reply, forward.
     submitter: Submitter
     #: reads large bodies.

@@ -17,6 +17,8 @@ Seconds = Annotated[float, Meta(ge=0)]
 
 #: gaps between the tries of a delivery, in seconds: minutes at first, half a day and more at the end, five days in all.
 RETRY_SCHEDULE = (300, 900, 1800, 3600, 7200, 14400, 28800, 28800, 28800, 57600, 57600, 57600, 57600, 86400)
+#: gaps between the tries of an event at a webhook, in seconds: ten tries in not quite sixteen hours.
+WEBHOOK_RETRY_SCHEDULE = (5, 30, 120, 600, 1800, 3600, 7200, 14400, 28800)
 
 
 def _about(text: str) -> Meta:
@@ -166,6 +168,20 @@ class Outbound(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tls_min_version: Annotated[Literal["1.2", "1.3"], _about("Oldest TLS spoken")] = "1.2"
 
 
+class Webhooks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Owners are told of events over HTTP."""
+
+    allow_private: Annotated[bool, _about("Endpoints may be http, and at loopback or private addresses")] = False
+    timeout_seconds: Annotated[Seconds, _about("Wait for an endpoint's answer")] = 10.0
+    retry_schedule_seconds: Annotated[
+        list[float], _about("Gaps before each further try; after the last one the event is given up")
+    ] = field(default_factory=lambda: list(WEBHOOK_RETRY_SCHEDULE))
+    lease_seconds: Annotated[
+        Seconds, _about("How long a claim on an event holds; longer than timeout_seconds by a few")
+    ] = 60.0
+    poll_seconds: Annotated[Seconds, _about("How often the events are looked at when nothing wakes us")] = 5.0
+
+
 class Forwarding(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Forwarding rules."""
 
@@ -190,6 +206,9 @@ class Retention(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 0
     mail_days: Annotated[float, Meta(ge=0, description="Days until mail is removed")] = 0
     event_days: Annotated[float, Meta(ge=0, description="Days until events are removed")] = 90
+    webhook_days: Annotated[
+        float, Meta(ge=0, description="Days until it is forgotten what became of an event at a webhook")
+    ] = 7
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -218,6 +237,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     api: Api = Api()
     dns: Dns = Dns()
     outbound: Outbound = Outbound()
+    webhooks: Webhooks = Webhooks()
     forwarding: Forwarding = Forwarding()
     inbox: Inbox = Inbox()
     retention: Retention = Retention()

@@ -68,6 +68,7 @@ class Retention:
             inboxes = await retention.removed_inboxes(conn, PLACES_AT_ONCE)
         emails = 0
         for inbox_id in inboxes:
+            await self._in_batches(retention.delete_webhook_deliveries_of_inbox, inbox_id)
             emptied = EMAILS_AT_ONCE
             while emptied == EMAILS_AT_ONCE:
                 async with self._portion() as conn:
@@ -77,6 +78,7 @@ class Retention:
         async with self._db.connection() as conn:
             domains = await retention.removed_domains(conn, PLACES_AT_ONCE)
         for domain in domains:
+            await self._in_batches(retention.delete_webhook_deliveries_of_domain, domain.id)
             await self._in_batches(retention.delete_events_of_domain, domain.id)
             await self._in_batches(retention.delete_deliveries_of_domain, domain.id)
             async with self._db.transaction() as conn:

@@ -32,6 +32,8 @@ class EventType(enum.StrEnum):
     SUPPRESSED = "suppressed"
     #: the recipient called it spam.
     COMPLAINED = "complained"
+    #: nothing happened: a webhook is tried out. Never stored.
+    TEST = "test"
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,6 +151,8 @@ async def finish_loading(conn: Connection, *, hold_queue: bool) -> None:
     await conn.execute(_sql.drop_unheld_messages)
     if hold_queue:
         await conn.execute(_sql.hold_queue)
+        if any(table.name == "webhooks" for table in await tables(conn)):  # older schemas have none
+            await conn.execute(_sql.hold_webhooks)
     await conn.execute(_sql.analyse)
 
 

@@ -78,6 +78,16 @@ async def delete_events_of_domain(conn: Connection, domain_id: UUID, limit: int)
     return _count(await conn.execute(_sql.delete_events_of_domain, domain_id, limit))
 
 
+async def delete_webhook_deliveries_of_inbox(conn: Connection, inbox_id: UUID, limit: int) -> int:
+    """Deletes at most ``limit`` rows of what an inbox's webhooks were to be told. Returns how many."""
+    return _count(await conn.execute(_sql.delete_webhook_deliveries_of_inbox, inbox_id, limit))
+
+
+async def delete_webhook_deliveries_of_domain(conn: Connection, domain_id: UUID, limit: int) -> int:
+    """Deletes at most ``limit`` rows of what a domain's webhooks were to be told. Returns how many."""
+    return _count(await conn.execute(_sql.delete_webhook_deliveries_of_domain, domain_id, limit))
+
+
 async def delete_deliveries_of_domain(conn: Connection, domain_id: UUID, limit: int) -> int:
     """Deletes at most ``limit`` ended deliveries of a domain, and messages nothing else holds. Returns how many."""
     messages = [row[0] for row in await conn.fetch(_sql.delete_deliveries_of_domain, domain_id, limit)]

@@ -42,13 +42,15 @@ SET state = 'verified', trusted = $2, verified_at = $3, pending_until = NULL
 WHERE id = $1 AND state = 'pending';
 
 -- name: remove_domain
--- The domain, its inboxes and its keys are gone for everybody; upkeep empties them later.
+-- The domain, its inboxes, keys and webhooks are gone for everybody; upkeep empties them later.
 WITH gone AS (UPDATE domains SET removed_at = $2 WHERE id = $1 AND removed_at IS NULL RETURNING id),
      inboxes_gone AS (UPDATE inboxes SET removed_at = $2
                       WHERE domain_id IN (SELECT id FROM gone) AND removed_at IS NULL),
      keys_gone AS (UPDATE access_keys SET revoked_at = $2
                    WHERE domain_id IN (SELECT id FROM gone) AND revoked_at IS NULL),
-     rules_gone AS (DELETE FROM forwarding_rules WHERE domain_id IN (SELECT id FROM gone))
+     rules_gone AS (DELETE FROM forwarding_rules WHERE domain_id IN (SELECT id FROM gone)),
+     webhooks_gone AS (UPDATE webhooks SET removed_at = $2
+                       WHERE domain_id IN (SELECT id FROM gone) AND removed_at IS NULL)
 SELECT count(*) FROM gone;
 
 -- name: forget_expired
@@ -134,11 +136,14 @@ WHERE lower(address COLLATE "C") = $1 AND domain_id = $2 AND removed_at IS NULL
 RETURNING id;
 
 -- name: remove_inbox
--- The inbox and its keys are gone for everybody; upkeep empties it later. $1 its folded address, $2 its domain, $3 now
+-- The inbox, its keys and its webhooks are gone for everybody; upkeep empties it later.
+-- $1 its folded address, $2 its domain, $3 now
 WITH gone AS (UPDATE inboxes SET removed_at = $3
               WHERE lower(address COLLATE "C") = $1 AND domain_id = $2 AND removed_at IS NULL RETURNING id),
      keys_gone AS (UPDATE access_keys SET revoked_at = $3
-                   WHERE inbox_id IN (SELECT id FROM gone) AND revoked_at IS NULL)
+                   WHERE inbox_id IN (SELECT id FROM gone) AND revoked_at IS NULL),
+     webhooks_gone AS (UPDATE webhooks SET removed_at = $3
+                       WHERE inbox_id IN (SELECT id FROM gone) AND removed_at IS NULL)
 SELECT id FROM gone;
 
 -- name: rules

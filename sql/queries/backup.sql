@@ -59,6 +59,11 @@ WHERE NOT EXISTS (SELECT FROM emails e WHERE e.message_id = m.id)
 UPDATE deliveries SET state = 'held', lease_owner = NULL, lease_until = NULL
 WHERE state IN ('queued', 'leased', 'deferred');
 
+-- name: hold_webhooks
+-- Nor is anybody told of what waits, nor of what happens in a copy that is only being looked at.
+UPDATE webhooks SET disabled_at = now(), disabled_reason = 'restored from a backup, held'
+WHERE disabled_at IS NULL;
+
 -- name: analyse
 -- The planner learns what is there now.
 ANALYZE;

@@ -40,7 +40,11 @@ LIMIT 2
 FOR UPDATE;
 
 -- name: revoke
--- One key. $2 now
+-- One key. What it made known to somebody outside ends with it. $2 now
+WITH disabled AS (
+    UPDATE webhooks SET disabled_at = $2, disabled_reason = 'the key that chose its address was revoked'
+    WHERE key_id = $1 AND disabled_at IS NULL AND removed_at IS NULL
+)
 UPDATE access_keys SET revoked_at = $2 WHERE id = $1;
 
 -- name: inbox_keys

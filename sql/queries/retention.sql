@@ -7,7 +7,7 @@ SELECT id FROM inboxes WHERE removed_at IS NOT NULL ORDER BY removed_at LIMIT $1
 SELECT id FROM emails WHERE inbox_id = $1 LIMIT $2;
 
 -- name: delete_inbox
--- An inbox that holds nothing any more, with its keys and the senders it did not want.
+-- An inbox that holds nothing any more, with its keys, its webhooks and the senders it did not want.
 WITH gone AS (
     SELECT id FROM inboxes i
     WHERE i.id = $1 AND i.removed_at IS NOT NULL AND NOT EXISTS (SELECT FROM emails e WHERE e.inbox_id = i.id)
@@ -15,6 +15,8 @@ WITH gone AS (
     DELETE FROM access_keys WHERE inbox_id IN (SELECT id FROM gone)
 ), senders AS (
     DELETE FROM sender_rules WHERE inbox_id IN (SELECT id FROM gone)
+), hooks AS (
+    DELETE FROM webhooks WHERE inbox_id IN (SELECT id FROM gone)
 )
 DELETE FROM inboxes WHERE id IN (SELECT id FROM gone);
 
@@ -39,6 +41,20 @@ DELETE FROM events WHERE id IN (SELECT id FROM events WHERE inbox_id = $1 ORDER 
 -- Some events of a domain. $2 how many
 DELETE FROM events WHERE id IN (SELECT id FROM events WHERE domain_id = $1 ORDER BY id LIMIT $2);
 
+-- name: delete_webhook_deliveries_of_inbox
+-- Some of what an inbox's webhooks had to be told. $2 how many
+DELETE FROM webhook_deliveries
+WHERE (webhook_id, event_id) IN (
+    SELECT d.webhook_id, d.event_id
+    FROM webhooks w JOIN webhook_deliveries d ON d.webhook_id = w.id
+    WHERE w.inbox_id = $1 LIMIT $2
+);
+
+-- name: delete_webhook_deliveries_of_domain
+-- Some of what a domain's webhooks had to be told. $2 how many
+DELETE FROM webhook_deliveries
+WHERE (webhook_id, event_id) IN (SELECT webhook_id, event_id FROM webhook_deliveries WHERE domain_id = $1 LIMIT $2);
+
 -- name: delete_deliveries_of_domain
 -- Some deliveries of a domain that are done; nobody is left who could be told how they ended. $2 how many
 DELETE FROM deliveries
@@ -51,6 +67,7 @@ WITH dkim AS (DELETE FROM dkim_keys WHERE domain_id = $1),
      keys AS (DELETE FROM access_keys WHERE domain_id = $1),
      rules AS (DELETE FROM forwarding_rules WHERE domain_id = $1),
      senders AS (DELETE FROM sender_rules WHERE domain_id = $1),
+     hooks AS (DELETE FROM webhooks WHERE domain_id = $1),
      addresses AS (DELETE FROM suppressions WHERE domain_id = $1)
 DELETE FROM domains WHERE id = $1;
 

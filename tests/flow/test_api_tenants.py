@@ -14,8 +14,10 @@ import pytest
 from clawmail.api.native.routes import ROUTES
 from clawmail.api.routing import Route
 from clawmail.base.errors import Unauthenticated
+from clawmail.base.ids import new_id
+from clawmail.model.events import Event, EventType
 from clawmail.model.tenancy import Principal
-from clawmail.store import suppressions
+from clawmail.store import events, suppressions
 from clawmail.store.db import Database
 from tests.support import mail
 from tests.support.api import Answer, Api, account_services, running_api, settings_with
@@ -33,6 +35,7 @@ BODY = {
     "destination_email": "someone@elsewhere.test",
     "domain": "third.test",
     "verification_token": "cmd_nothing",
+    "url": "https://elsewhere.test/hook",
 }
 #: what may be seen of a route with a key that is good but whose owner does not own what it names.
 NOT_YOURS = {400, 401, 403, 404}
@@ -95,6 +98,12 @@ async def _owner(api: Api, db: Database, name: str) -> Owner:
             detail="550 no",
             now=now,
         )
+    webhook = (await api.post("/api/v1/webhooks", BODY, key=inbox_key)).json["id"]
+    async with db.transaction() as conn:
+        told = Event(
+            new_id(), tenant.organisation_id, tenant.domain.id, EventType.RECEIVED, now, tenant.inbox.id, email_id
+        )
+        await events.append(conn, [told])
     keys = (await api.get("/api/v1/api-keys", key=domain_token)).json["api_keys"]
     email = (await api.get(f"/api/v1/emails/{email_id}?peek=true", key=inbox_key)).json
     owner.ids = {
@@ -106,6 +115,8 @@ async def _owner(api: Api, db: Database, name: str) -> Owner:
         "emails.n": "1",
         "threads.id": email["thread_id"],
         "suppressions.address": f"dead@{name}.elsewhere.test",
+        "webhooks.id": webhook,
+        "webhooks.event": str(told.id),
     }
     return owner
 
@@ -139,7 +150,17 @@ async def _ground(two: Two, db: Database) -> list[tuple[object, ...]]:
     """All rows of the other tenant that a call could change."""
     async with db.connection() as conn:
         rows = []
-        for table in ("emails", "threads", "forwarding_rules", "suppressions", "inboxes", "dkim_keys", "deliveries"):
+        for table in (
+            "emails",
+            "threads",
+            "forwarding_rules",
+            "suppressions",
+            "inboxes",
+            "dkim_keys",
+            "deliveries",
+            "webhooks",
+            "webhook_deliveries",
+        ):
             query = f"SELECT t::text FROM {table} t WHERE domain_id = $1 ORDER BY 1"
             rows += [tuple(row) for row in await conn.fetch(query, two.theirs.tenant.domain.id)]
         rows += [

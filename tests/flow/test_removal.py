@@ -20,6 +20,7 @@ from clawmail.store import events, suppressions
 from clawmail.store.db import Database
 from tests.support import mail
 from tests.support.tenants import Tenant, add_inbox, add_tenant
+from tests.support.webhooks import add_webhook
 
 NOW = datetime.now(UTC)
 WITH_A_FILE = (
@@ -51,6 +52,8 @@ async def rows_that_name(db: Database, *owners: UUID) -> dict[str, int]:
 async def furnish(db: Database, tenant: Tenant) -> None:
     """Something of the tenant in every table that can hold something of one."""
     owner: dict[str, Any] = {"organisation_id": tenant.organisation_id, "domain_id": tenant.domain.id}
+    for of_inbox in (True, False):
+        await add_webhook(db, tenant, of_inbox=of_inbox)
     for _ in range(3):
         await mail.file(db, tenant)
     email = await mail.file(db, tenant, direction="outbound", recipients=("a@far.test", "b@far.test"))
@@ -67,6 +70,9 @@ async def furnish(db: Database, tenant: Tenant) -> None:
             " VALUES ($3, $1, $2, 'from', 'x', 'y@far.test')",
             "INSERT INTO sender_rules (id, organisation_id, domain_id, verdict, sender, created_at)"
             " VALUES ($3, $1, $2, 'block', 'spam.test', now())",
+            "INSERT INTO webhook_deliveries"
+            " (webhook_id, event_id, organisation_id, domain_id, event_type, next_attempt_at, waiting_since)"
+            " VALUES ($3, $3, $1, $2, 'received', now(), now())",
         ):
             await conn.execute(statement, tenant.organisation_id, tenant.domain.id, new_id())
         await conn.execute(

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from clawmail.base.ids import new_id
 from clawmail.store.queries import load, sql_folder
 from tests.store.test_plans import pages_read
 from tests.support.crowded import (
@@ -43,6 +44,7 @@ NOW = datetime.now(UTC)
 BEFORE = NOW - timedelta(seconds=ROWS - 100)
 DOMAIN_ID, INBOX_ID, EMAIL_ID = identifier(TENANT, DOMAIN), identifier(TENANT, INBOX), identifier(N, EMAIL)
 MESSAGE_ID, DELIVERY_ID = identifier(N, MESSAGE), identifier(N, DELIVERY)
+EVENT_ID = identifier(N, EVENT)
 KEY_ID, OTHER_ID = identifier(N, KEY), identifier(N, OTHER)
 NAME = f"d{TENANT}.test"
 
@@ -154,6 +156,28 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "strangers.sweep_triplets": (BEFORE, BEFORE),
     "strangers.sender_rules": (DOMAIN_ID, 20),
     "strangers.remove_sender_rule": (OTHER_ID, DOMAIN_ID),
+    "webhooks.hold_key": (KEY_ID,),
+    "webhooks.inbox": (f"a@{NAME}", DOMAIN_ID),
+    "webhooks.count": (DOMAIN_ID, INBOX_ID),
+    "webhooks.of_owner": (DOMAIN_ID, None, None),
+    "webhooks.change": (OTHER_ID, "https://b.test", KEY_ID, ["received"], True, NOW),
+    "webhooks.rotate": (OTHER_ID, b"x", NOW),
+    "webhooks.remove": (identifier(N + 1, OTHER), NOW),
+    "webhooks.deliveries": (OTHER_ID, None, 20),
+    "webhooks.retry": (OTHER_ID, EVENT_ID, NOW),
+    "webhook_queue.claim": (OTHER_ID, NOW, NOW, 50, [identifier(n, OTHER) for n in range(9)], 4, 1),
+    "webhook_queue.emails": ([EMAIL_ID],),
+    "webhook_queue.observe": (NOW, [OTHER_ID], [1], [NOW], [None]),
+    "webhook_queue.settle": (OTHER_ID, NOW, [OTHER_ID], [EVENT_ID], [1], ["delivered"], [None], [200], [None]),
+    "webhook_queue.release": (OTHER_ID, NOW, [OTHER_ID], [EVENT_ID], [1]),
+    "webhook_queue.drop": (OTHER_ID, 10),
+    "webhook_queue.expire": (BEFORE, NOW, 10),
+    "webhook_queue.forget": (NOW - timedelta(seconds=25_000), 10),
+    "webhook_queue.removed": (BEFORE, 10),
+    "webhook_queue.empty": (identifier(8, OTHER), 10),
+    "webhook_queue.delete": (identifier(18, OTHER),),
+    "retention.delete_webhook_deliveries_of_inbox": (INBOX_ID, 20),
+    "retention.delete_webhook_deliveries_of_domain": (DOMAIN_ID, 20),
     "suppressions.list_after": (DOMAIN_ID, NOW, None, 20),
     "suppressions.get": (DOMAIN_ID, f"r{N}@c.test", NOW),
     "suppressions.delete": (DOMAIN_ID, f"r{N}@c.test"),
@@ -165,6 +189,7 @@ READ_MUCH = {
     "accounts.waiting_keys": "keys whose record is not yet seen, all few of them, once a minute",
     "backup.drop_unheld_messages": "a restore, before anything is served",
     "backup.hold_queue": "the same",
+    "backup.hold_webhooks": "the same",
     "backup.holds_something": "the same; stops at the first row",
     "backup.analyse": "the same",
     "destinations.forget_old": "hourly, one row for each domain that was written to",
@@ -176,6 +201,7 @@ READ_MUCH = {
     "outqueue.measure": "all that waits, at most every five seconds",
     "retention.removed_domains": "hourly, each removed domain that is not empty yet",
     "retention.days_of_domains": "hourly, and only where a domain has its own retention",
+    "webhook_queue.waiting": "all that waits, once a minute: an index of just that",
     "rate_counts.forget": "one row for each caller of the last hour",
 }
 #: files whose queries are looked at elsewhere, or are walks by key over everything, a batch at a time.
@@ -195,6 +221,7 @@ ELSEWHERE_TOO = {
     "events.settled",
     "deliveries.claim",  # test_deliveries
     "deliveries.settle",  # below
+    "webhook_queue.open_endpoints",  # below
 }
 #: a new row: it looks for others by its own unique key.
 _WRITES = re.compile(
@@ -228,6 +255,27 @@ def test_every_query_is_somewhere_here() -> None:
 async def test_it_reads_a_few_pages_of_a_large_table(crowd: Crowd, name: str) -> None:
     stem, _, query = name.partition(".")
     assert await pages_read(crowd.conn, load(stem).statements[query], *CALLS[name]) <= FEW_PAGES
+
+
+async def test_an_event_asks_the_index_who_listens(crowd: Crowd) -> None:
+    """However many webhooks there are; EXPLAIN does not count what a trigger reads, the statistics do."""
+    event_id = new_id()
+    columns = ([event_id], [identifier(TENANT, ORGANISATION)], [DOMAIN_ID], [INBOX_ID], [None], [None])
+    scans = "SELECT seq_scan, idx_scan FROM pg_stat_xact_user_tables WHERE relname = 'webhooks'"
+    transaction = crowd.conn.transaction()
+    await transaction.start()
+    before = await crowd.conn.fetchrow(scans)
+    await crowd.conn.execute(load("events").statements["append"], *columns, ["received"], [None], ["{}"], [NOW])
+    after = await crowd.conn.fetchrow(scans)
+    told = await crowd.conn.fetchval("SELECT count(*) FROM webhook_deliveries WHERE event_id = $1", event_id)
+    await transaction.rollback()
+    assert (after["seq_scan"] - before["seq_scan"], after["idx_scan"] - before["idx_scan"], told) == (0, 1, 1)
+
+
+async def test_a_look_at_what_waits_for_webhooks_costs_by_the_endpoint(crowd: Crowd) -> None:
+    """Sixty-four of them, each found by its key in three indexes of two or three pages each."""
+    look = load("webhook_queue").statements["open_endpoints"]
+    assert await pages_read(crowd.conn, look, identifier(0, OTHER), NOW + timedelta(hours=1)) <= 64 * 3 * 3
 
 
 async def test_a_row_goes_without_reading_all_that_may_refer_to_it(crowd: Crowd) -> None:

@@ -32,7 +32,7 @@ from tests.support.zones import ScriptedResolver
 
 PUBLIC_IP = "203.0.113.10"
 #: use-cases that account routes do not need.
-MAIL_SIDE = ("mailbox", "downloads", "journal", "submitter")
+MAIL_SIDE = ("mailbox", "downloads", "journal", "webhooks", "submitter")
 
 
 def settings_with(**sections: Mapping[str, Any]) -> Settings:
@@ -181,3 +181,5 @@ async def running_api(
         await server.stop(5)
         await services.access.stop()
         await services.limits.close()
+        if services.webhooks is not None:
+            await services.webhooks.close()

@@ -112,6 +112,13 @@ _TABLES: tuple[tuple[str, str, str, int], ...] = (
         ROWS,
     ),
     (
+        "webhooks",
+        "id, organisation_id, domain_id, inbox_id, key_id, url, event_types, secret_sealed, created_at, removed_at",
+        f"uid(n, {OTHER}), {_OF_INBOX}, uid(n, {KEY}), 'https://a.test', '{{}}', '', now(),"
+        " CASE WHEN n % 10 = 8 THEN ago(n) END",
+        TENANTS,
+    ),
+    (
         "events",
         "id, organisation_id, domain_id, inbox_id, email_id, delivery_id, type, detail, at",
         f"uid(n, {EVENT}), {_OF_INBOX}, uid(n, {EMAIL}), uid(n, {DELIVERY}), 'delivered', '{{}}', now()",
@@ -153,6 +160,11 @@ _TABLES: tuple[tuple[str, str, str, int], ...] = (
     ("leftover_messages", "message_id", f"uid(n, {MESSAGE})", ROWS),
     ("domain_retention", "domain_id", f"uid(n, {DOMAIN})", TENANTS),
 )
+# Events brought a row for each webhook that listens. One in 256 still waits.
+_TOLD = """
+UPDATE webhook_deliveries SET state = 'delivered', settled_at = ago(100 * get_byte(uuid_send(event_id), 14))
+WHERE get_byte(uuid_send(event_id), 15) > 0
+"""
 _FORWARDS_ALIKE = f"""
 INSERT INTO deliveries (id, organisation_id, domain_id, message_id, kind, envelope_from, recipient, destination, state,
                         next_attempt_at, created_at, settled_at)
@@ -198,6 +210,7 @@ async def crowded(postgres: TestServer) -> AsyncIterator[Crowd]:
             await conn.execute(
                 f"INSERT INTO {table} ({columns}) SELECT {values} FROM generate_series(0, {rows - 1}) AS n"
             )
+        await conn.execute(_TOLD)
         await conn.execute(_FORWARDS_ALIKE)
         await conn.execute("VACUUM ANALYZE")
         yield Crowd(conn, url)

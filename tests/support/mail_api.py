@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from clawmail.api.native import downloads, journal, mail
+from clawmail.api.native import downloads, journal, mail, webhooks
 from clawmail.api.native.accounts import ROUTES as ACCOUNT_ROUTES
+from clawmail.api.native.webhook_shapes import told
 from clawmail.base.secrets import Keyring
 from clawmail.base.settings import Settings
 from clawmail.core.access import stored_key
@@ -23,13 +24,16 @@ from clawmail.core.our_names import OurNames
 from clawmail.core.signing import Signers
 from clawmail.core.sources import Sources
 from clawmail.core.submit import Submitter
+from clawmail.core.webhooks.endpoints import Webhooks
+from clawmail.core.webhooks.parts import make_poster
 from clawmail.core.writer import Writer
 from clawmail.store import keys
 from clawmail.store.db import Database
 from tests.support.api import Answer, Api, account_services, running_api, settings_with
 from tests.support.tenants import Tenant
+from tests.support.zones import ScriptedResolver
 
-MAIL_ROUTES = (*mail.ROUTES, *downloads.ROUTES, *journal.ROUTES)
+MAIL_ROUTES = (*mail.ROUTES, *downloads.ROUTES, *journal.ROUTES, *webhooks.ROUTES)
 
 
 @dataclass
@@ -88,6 +92,13 @@ def mail_services(db: Database, settings: Settings) -> dict[str, Any]:
         "mailbox": Mailbox(db, sources, cursors),
         "downloads": Downloads(db, sources, attachment_ttl_hours=settings.retention.attachment_ttl_hours),
         "journal": Journal(db, cursors),
+        "webhooks": Webhooks(
+            db,
+            keyring=keyring,
+            poster=make_poster(settings.webhooks, ScriptedResolver({}), keyring, told),
+            cursors=cursors,
+            allow_http=settings.webhooks.allow_private,
+        ),
         "submitter": Submitter(
             db,
             directory,

@@ -63,10 +63,15 @@ class SuppressionListAnswer(Struct, frozen=True):
     next_cursor: str | None
 
 
+def shown(event: Event) -> EventAnswer:
+    """An event as every answer and every webhook has it."""
+    return EventAnswer(
+        event.id, event.type.value, event.email_id, event.recipient, whole_seconds(event.at), event.detail or {}
+    )
+
+
 def _shown(events: list[Event]) -> list[EventAnswer]:
-    return [
-        EventAnswer(e.id, e.type.value, e.email_id, e.recipient, whole_seconds(e.at), e.detail or {}) for e in events
-    ]
+    return [shown(event) for event in events]
 
 
 async def email_events(call: Call) -> EventListAnswer:

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from clawmail.api import pages, public
-from clawmail.api.native import accounts, downloads, journal, mail
+from clawmail.api.native import accounts, downloads, journal, mail, webhooks
 from clawmail.api.openapi import with_description
 
 ROUTES = with_description(
-    (*public.ROUTES, *pages.ROUTES, *accounts.ROUTES, *mail.ROUTES, *downloads.ROUTES, *journal.ROUTES)
+    (
+        *public.ROUTES,
+        *pages.ROUTES,
+        *accounts.ROUTES,
+        *mail.ROUTES,
+        *downloads.ROUTES,
+        *journal.ROUTES,
+        *webhooks.ROUTES,
+    )
 )

@@ -1,0 +1,1 @@
+"""Webhooks: owners are told of events over HTTP. Begin at ``queue``."""
