@@ -19,6 +19,7 @@ COMMANDS = {
     "inbox": ("clawmail.cli.inbox", "inbox", "Add, list and remove inboxes; set their quota."),
     "key": ("clawmail.cli.key", "key", "Create, list and revoke inbox keys."),
     "sender": ("clawmail.cli.sender", "sender", "Allow and block senders, for a domain or for one inbox."),
+    "webhook": ("clawmail.cli.webhook", "webhook", "Add, list, try out and remove webhooks."),
     "queue": ("clawmail.cli.queue", "queue", "Look at the outbound queue, and move what is in it."),
     "doctor": ("clawmail.cli.doctor", "doctor", "Check DNS, reverse name, port 25, certificate, disk and database."),
     "check": ("clawmail.cli.check", "check_group", "Judge a sender or a message: SPF, DKIM, DMARC, ARC."),
