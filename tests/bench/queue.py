@@ -116,8 +116,8 @@ async def _claims(run: Run, queued: int) -> None:
 
 @asynccontextmanager
 async def _connection(server: EmbeddedPostgres) -> AsyncIterator[Connection]:
-    """A new one for each shape: PostgreSQL chooses plans by what it has seen a connection do."""
-    db = Database(server.url, pool_size=1, timeout_seconds=600)
+    """A new one for each shape, like those of the queue: its statements are planned once."""
+    db = Database(server.url, pool_size=1, timeout_seconds=600, plans_once=True)
     await db.open()
     try:
         async with db.connection() as connection:
