@@ -16,7 +16,7 @@ from uuid import UUID
 import asyncpg
 
 from clawmail.model.mail import SNIPPET_CHARACTERS
-from clawmail.store import deliveries
+from clawmail.store import deliveries, webhooks
 from clawmail.store.db import Connection
 from clawmail.store.mailbox import drop_unreferenced
 from clawmail.store.queries import load
@@ -146,6 +146,10 @@ async def _take_over(conn: Connection, delivery_id: UUID) -> None:
     await deliveries.take_over(conn, datetime.now(UTC))
 
 
+async def _remove_webhook(conn: Connection, webhook_id: UUID) -> None:
+    await webhooks.remove(conn, webhook_id, datetime.now(UTC))
+
+
 #: everything that is looked at. Copies come before what is counted from them.
 TABLES = (
     Table(
@@ -180,4 +184,5 @@ TABLES = (
         ),
     ),
     Table("access_keys", _sql.some_keys, 1000, (Check("keys", _sql.stray_keys),)),
+    Table("webhooks", _sql.some_webhooks, 1000, (Check("webhooks", _sql.stray_webhooks, _remove_webhook),)),
 )

@@ -31,6 +31,10 @@ SELECT id FROM deliveries WHERE id > $1 ORDER BY id LIMIT $2;
 -- A batch of bearer keys by id. $1 after this id, $2 rows
 SELECT id FROM access_keys WHERE id > $1 ORDER BY id LIMIT $2;
 
+-- name: some_webhooks
+-- A batch of webhooks by id. $1 after this id, $2 rows
+SELECT id FROM webhooks WHERE id > $1 ORDER BY id LIMIT $2;
+
 -- name: changed_messages
 -- Of these messages, those whose bytes are not what was stored. PostgreSQL computes; no byte leaves it.
 SELECT id,
@@ -270,3 +274,14 @@ SELECT k.id, 'it opens an inbox of another domain' AS problem
 FROM access_keys k
 LEFT JOIN inboxes i ON i.id = k.inbox_id
 WHERE k.id = ANY ($1::uuid[]) AND k.inbox_id IS NOT NULL AND i.domain_id IS DISTINCT FROM k.domain_id;
+
+-- name: stray_webhooks
+-- Of these webhooks, those that hear of somebody else's inbox, or are told of what was removed.
+SELECT w.id,
+       CASE WHEN i.domain_id <> w.domain_id THEN 'hears of an inbox that is not of its domain'
+            ELSE 'is told of what was removed' END AS problem
+FROM webhooks w
+JOIN domains d ON d.id = w.domain_id
+LEFT JOIN inboxes i ON i.id = w.inbox_id
+WHERE w.id = ANY ($1::uuid[]) AND w.removed_at IS NULL
+  AND (i.domain_id <> w.domain_id OR d.removed_at IS NOT NULL OR i.removed_at IS NOT NULL);

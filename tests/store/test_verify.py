@@ -61,6 +61,13 @@ DAMAGE = {
         "keys",
         False,
     ),
+    "a webhook is told of an inbox that is gone": (
+        "INSERT INTO webhooks (id, organisation_id, domain_id, inbox_id, key_id, url, event_types, secret_sealed,"
+        " created_at) SELECT gen_random_uuid(), organisation_id, domain_id, id, id, 'https://a.test', '{}', '', now()"
+        " FROM inboxes LIMIT 1; UPDATE inboxes SET removed_at = now() WHERE id = (SELECT inbox_id FROM webhooks)",
+        "webhooks",
+        True,
+    ),
 }
 
 
@@ -188,7 +195,15 @@ async def test_progress_is_told_batch_by_batch(db: Database, tenant: Tenant) -> 
     told: list[Progress] = []
     assert [problem async for problem in Verifier(db, told=told.append).run()] == []
     finished = {progress.table: progress.rows for progress in told if progress.finished}
-    assert finished == {"messages": 3, "emails": 4, "threads": 3, "inboxes": 2, "deliveries": 2, "access_keys": 0}
+    assert finished == {
+        "messages": 3,
+        "emails": 4,
+        "threads": 3,
+        "inboxes": 2,
+        "deliveries": 2,
+        "access_keys": 0,
+        "webhooks": 0,
+    }
 
 
 async def test_a_bit_flipped_on_the_disk_is_found_and_the_walk_goes_on() -> None:
