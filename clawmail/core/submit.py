@@ -123,7 +123,7 @@ class Submitter:
             raise Forbidden(f"From has to be {principal.address}, and nobody else")
         raw = complete_submission(raw, domain.name, datetime.now(UTC))
         envelope = Recipients.of_envelope(recipients, limit=self._max_recipients)
-        signed = await self._signers.sign(domain, raw) + raw
+        signed = await _joined(await self._signers.sign(domain, raw), raw)
         ready = Ready(domain, signed, envelope, datetime.now(UTC), None, options=options, wishes=wishes or {})
         return await self._post(principal, ready, await self._read(signed))
 
@@ -144,7 +144,7 @@ class Submitter:
         size = len(written.raw)
         if size > self._max_message_bytes:
             raise TooLarge(f"the message is {size} bytes; at most {self._max_message_bytes} can be sent")
-        signed = await self._signers.sign(domain, written.raw) + written.raw
+        signed = await _joined(await self._signers.sign(domain, written.raw), written.raw)
         parsed = await self._read(signed) if draft.attachments else parse_written(signed, written.text, written.html)
         ready = Ready(
             domain,
@@ -257,6 +257,11 @@ def _answered(original: Original) -> tuple[str, ...]:
     if original.direction == "outbound":
         return tuple(original.to_addresses[:1])
     return tuple(original.reply_to) or (original.from_address,)
+
+
+async def _joined(top: bytes, raw: bytes) -> bytes:
+    """``top`` before ``raw``. ``bytes.join``, unlike "+", lets go of the interpreter for the 15 ms of a large copy."""
+    return top + raw if len(raw) <= THREAD_BYTES else await asyncio.to_thread(b"".join, (top, raw))
 
 
 def _taken_apart(raw: bytes) -> tuple[ParsedMessage, tuple[File, ...]]:

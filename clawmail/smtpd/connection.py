@@ -27,6 +27,8 @@ from clawmail.smtpd.upgrade import put_under
 
 #: octets of input that wait unread before the client is made to pause.
 HIGH_WATER = 256 * 1024
+#: octets of a message that are taken at a time: what a search over them takes, everybody else waits.
+BLOCK_OCTETS = 128 * 1024
 #: octets of a command line with its CRLF (RFC 5321 section 4.5.3.1.4), and of those whose parameters need more.
 COMMAND_BYTES = 512
 LONG_COMMAND_BYTES = 2048
@@ -164,7 +166,7 @@ class Connection(SMTP):
     def _line_limit(self, limit: int) -> int:
         return LONG_COMMAND_BYTES if bytes(self._input[:4]).upper() in LONG_VERBS else limit
 
-    async def read_block(self, deadline: float, limit: int = HIGH_WATER * 4) -> bytes:
+    async def read_block(self, deadline: float, limit: int = BLOCK_OCTETS) -> bytes:
         """What has come, at least one octet, at most ``limit``."""
         while not self._input:
             await self.wait_for_input(deadline)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 #: seconds after which a message's average speed is judged, so that a slow start is forgiven.
 SPEED_GRACE_SECONDS = 10.0
+#: octets of a message that is put together beside the loop.
+THREAD_BYTES = 1024 * 1024
 #: digits of a chunk's size; a longer number is no size.
 MAX_SIZE_DIGITS = 12
 #: octets of a refused chunk that are read and thrown away; beyond it the session is closed.
@@ -48,6 +51,7 @@ async def data(session: Session, argument: str) -> str:
         load.grown()
         if rest is None:
             watch.passed(len(block))
+            await asyncio.sleep(0)  # what is at hand already is read with turns for others in between
     session.unread(rest)
     return await _finish(session, transaction, collector)
 
@@ -130,7 +134,7 @@ async def _finish(session: Session, transaction: Transaction, collector: Collect
     try:
         if collector.problem is not None:
             raise Refused(*collector.problem.value)
-        raw = collector.finish()
+        raw = collector.finish() if collector.size <= THREAD_BYTES else await asyncio.to_thread(collector.finish)
         session.service.pacing.count_octets(session.client_ip, len(raw))
         if collector.problem is not None:
             raise Refused(*collector.problem.value)
