@@ -183,6 +183,7 @@ def _receiver(
         hostname=settings.hostname.lower(),
         srs_key=keyring.signing_key("return path"),
         rewrite_from=settings.forwarding.rewrite_from,
+        aside=aside,
     )
     receipts = Receipts(writer, signers, hostname=settings.hostname)
     return Receiver(settings, db, directory, resolver, writer, forwarder, Feedback(db, keyring), receipts, aside)

@@ -1,11 +1,12 @@
-"""Work on large messages beside the server: in one process of its own, at low priority.
+"""Work that takes long beside the server: in one process of its own, at low priority.
 
 Taking a message of 25 MiB apart computes for a tenth of a second without letting go of the interpreter, and a thread
-that does so holds up everybody's mail for as long. So the pure functions that read such messages run elsewhere, one at
-a time. Bytes and results pass through a file in memory that both processes have open: writing and reading it lets other
-threads run, where a pipe would go through the event loop piece by piece. The process is started when there is work, and
-ended after a while without. Should it die, as large processes do where memory is short, or be starved for too long, the
-work is done in a thread after all.
+that does so holds up everybody's mail for as long. One that does let go, matching a tenant's patterns, still wants the
+core that others' mail is waiting for. So the pure functions that do such work run elsewhere, one at a time, and tenants
+get their turns one after the other. Bytes and results pass through a file in memory that both processes have open:
+writing and reading it lets other threads run, where a pipe would go through the event loop piece by piece. The process
+is started when there is work, and ended after a while without. Should it die, as large processes do where memory is
+short, or be starved for too long, the work is done in a thread after all.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from clawmail.base.log import logger
+from clawmail.base.tenant import current_tenant
+from clawmail.store.turns import Turns
 
 #: octets from which a message is worth the way; below, a thread has read it before the other process would know of it.
 LARGE_BYTES = 1024 * 1024
@@ -41,7 +45,7 @@ class Aside:
     """Calls functions in the other process."""
 
     def __init__(self) -> None:
-        self._turn = asyncio.Lock()
+        self._turns = Turns(1)
         self._process: asyncio.subprocess.Process | None = None
         self._memory = -1
         self._idle: asyncio.TimerHandle | None = None
@@ -50,14 +54,38 @@ class Aside:
         """``work(raw, …)``, a function of a module, of picklable arguments; what it raises is raised."""
         if len(raw) < LARGE_BYTES or not hasattr(os, "memfd_create"):  # macOS has no files in memory
             return await asyncio.to_thread(work, raw, *more, **named)
-        async with self._turn:
+        return await self._elsewhere(partial(work, raw, *more, **named), raw, (work, more, named))
+
+    async def compute(self, work: Callable[P, T], *more: P.args, **named: P.kwargs) -> T:
+        """``work(…)``, of which nothing is large but what it takes; what it raises is raised."""
+        here = partial(work, *more, **named)
+        if not hasattr(os, "memfd_create"):
+            return await asyncio.to_thread(here)
+        return await self._elsewhere(here, b"", (_without_bytes, (work, *more), named))
+
+    async def close(self) -> None:
+        """Ends the process."""
+        async with self._turn():
+            await self._end()
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        await self._turns.enter(current_tenant.get())
+        try:
+            yield
+        finally:
+            self._turns.leave()
+
+    async def _elsewhere(self, here: Callable[[], T], raw: bytes, question: object) -> T:
+        """The answer of the other process; where there is none, ``here`` gives it."""
+        async with self._turn():
             try:
                 async with asyncio.timeout(WORK_SECONDS):
-                    done, result = await self._ask((work, more, named), raw)
+                    done, result = await self._ask(question, raw)
             except (OSError, EOFError, TimeoutError) as problem:
                 await self._end()
-                log.warning("no process for large messages", problem=str(problem) or type(problem).__name__)
-                return await asyncio.to_thread(work, raw, *more, **named)
+                log.warning("no process beside the server", problem=str(problem) or type(problem).__name__)
+                return await asyncio.to_thread(here)
             except BaseException:  # cancelled: what it says later is no answer to the next question
                 await self._end()
                 raise
@@ -65,11 +93,6 @@ class Aside:
         if not done:
             raise result
         return result  # type: ignore[no-any-return]  # what ``work`` gave
-
-    async def close(self) -> None:
-        """Ends the process."""
-        async with self._turn:
-            await self._end()
 
     async def _ask(self, question: object, raw: bytes) -> tuple[bool, Any]:
         if self._idle is not None:
@@ -112,6 +135,10 @@ class Aside:
             if process.returncode is None:
                 process.kill()
             await process.wait()
+
+
+def _without_bytes(_raw: bytes, work: Callable[P, T], *more: P.args, **named: P.kwargs) -> T:
+    return work(*more, **named)
 
 
 def _framed(said: bytes) -> bytes:

@@ -11,20 +11,18 @@ A forward that fails is settled by the queue; it never delays or loses the origi
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from functools import partial
 from typing import Literal
 
 from clawmail.base.ids import new_id
+from clawmail.core.aside import Aside
 from clawmail.core.authenticate import Verdict
 from clawmail.core.directory import Directory
 from clawmail.core.envelope import Envelope
 from clawmail.core.our_names import OurNames
-from clawmail.core.routing import Candidate, CompiledRule, plan, steps
+from clawmail.core.routing import Candidate, CompiledRule, plan, plan_afresh, steps
 from clawmail.core.signing import Signers
 from clawmail.core.trace import hosts_passed, received_field
 from clawmail.model.delivery import NewDelivery, State
@@ -57,15 +55,16 @@ class Forwarder:
         hostname: str,
         srs_key: bytes,
         rewrite_from: Literal["when-needed", "always", "never"],
+        aside: Aside,
     ) -> None:
+        """``aside`` matches what is costly to match, one message after the other."""
         self._directory = directory
         self._signers = signers
         self._our_names = our_names
         self._hostname = hostname
         self._srs_key = srs_key
         self._rewrite_from = rewrite_from
-        #: matches what is costly to match, one message after the other. RE2 lets go of the interpreter meanwhile.
-        self._costly = ThreadPoolExecutor(1, thread_name_prefix="rules")
+        self._aside = aside
 
     async def forwards(
         self, domain: Domain, envelope: Envelope, message: Message, parsed: ParsedMessage, verdict: Verdict
@@ -89,10 +88,10 @@ class Forwarder:
     async def _plan(
         self, rules: Sequence[CompiledRule], candidate: Candidate, not_to: Sequence[str], passed: int
     ) -> list[ForwardingRule]:
-        work = partial(plan, rules, candidate, not_to=not_to, passed=passed)
         if steps(rules, candidate) <= CHEAP_STEPS:
-            return work()
-        return await asyncio.get_running_loop().run_in_executor(self._costly, work)
+            return plan(rules, candidate, not_to=not_to, passed=passed)
+        patterns = tuple(one.rule for one in rules)
+        return await self._aside.compute(plan_afresh, patterns, candidate, not_to=not_to, passed=passed)
 
     async def _prepare(
         self,

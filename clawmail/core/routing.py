@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import re2
@@ -31,6 +32,8 @@ MAX_INSTRUCTIONS = 25_000
 MAX_STEPS = 1_000 * MAX_INSTRUCTIONS
 #: rules of one domain that are looked at.
 MAX_RULES = 200
+#: domains whose compiled patterns ``plan_afresh`` keeps.
+REMEMBERED = 4
 #: copies that one message may become, by how often our rules have sent it on already. Rules that feed each other would
 #: otherwise turn one letter into 20 * 20 * 20 * 20 of them before it is seen that it goes round.
 MAX_FORWARDS = (20, 5, 1)
@@ -136,6 +139,18 @@ def plan(
             taken.add(destination)
             chosen.append(compiled.rule)
     return chosen
+
+
+def plan_afresh(
+    rules: tuple[ForwardingRule, ...], candidate: Candidate, *, not_to: Iterable[str], passed: int
+) -> list[ForwardingRule]:
+    """``plan``, for another process, which compiles the patterns itself and keeps them for the next message."""
+    return plan(_compiled(rules), candidate, not_to=not_to, passed=passed)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _compiled(rules: tuple[ForwardingRule, ...]) -> tuple[CompiledRule, ...]:
+    return compile_rules(rules)
 
 
 def _texts(compiled: CompiledRule, candidate: Candidate) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from typing import Any
 import asyncpg
 
 from clawmail.base.ids import new_id
+from clawmail.core.routing import MAX_INSTRUCTIONS, compile_rule
 from tests.bench import loads, mail
 from tests.bench.figures import Figure, Goal, Run, at_most
 from tests.bench.house import House, furnished
@@ -41,12 +42,14 @@ QUIET_SOURCES = tuple(f"127.0.2.{number}" for number in range(1, 51))
 READS_PER_SECOND, MAILS_PER_SECOND = 40, 20
 #: what nobody can tell from noise: waits differ by so much from one quiet run to the next.
 NOISE_MS = 0.3
-#: the flooding tenant: what waits in its queue, emails in its inbox, rules of its domain, characters of a subject.
-FLOOD_QUEUE, FLOOD_INBOX, FLOOD_RULES, FLOOD_SUBJECT = 20_000, 10_000, 200, 8_000
+#: the flooding tenant: what waits in its queue, emails in its inbox, characters of a subject.
+FLOOD_QUEUE, FLOOD_INBOX, FLOOD_SUBJECT = 20_000, 10_000, 8_000
 #: a file that makes a message of LARGE_BYTES out of a send.
 LARGE_FILE = LARGE_BYTES // 78 * 57
 #: a pattern for which RE2 is as slow as it gets, some hundred steps a character, with a number to make it one's own.
 COSTLY_PATTERN = r"a(a|b){0,500}c%d"
+#: as many of them as the API lets a domain have.
+FLOOD_RULES = MAX_INSTRUCTIONS // compile_rule(COSTLY_PATTERN % 10).programsize
 #: destinations that an operator stopped, started and stopped again.
 CLOSED = (
     "INSERT INTO destinations (name, site, paused_at, updated_at) SELECT n, n, now(), now() FROM unnest($1::text[]) n"

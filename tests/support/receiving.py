@@ -34,7 +34,11 @@ def a_receiver(db: Database, zone: Any, policy: str = "record") -> Receiver:
     signers = Signers(directory, keyring)
     names = OurNames(directory, hostname="mx.example.test", mx_label="mx")
     forwarder = Forwarder(
-        directory, signers, names, hostname="mx.example.test", srs_key=b"s", rewrite_from="when-needed"
+        *(directory, signers, names),
+        hostname="mx.example.test",
+        srs_key=b"s",
+        rewrite_from="when-needed",
+        aside=Aside(),
     )
     writer = Writer(db)
     receipts = Receipts(writer, signers, hostname="mx.example.test")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from clawmail.base.errors import Invalid
+from clawmail.base.tenant import current_tenant
 from clawmail.core import aside
 from clawmail.core.aside import LARGE_BYTES, NICE, Aside
 from clawmail.protocol.mime.parse import parse_message
@@ -20,6 +21,11 @@ LARGE = b"Subject: large\r\n\r\n" + b"a line of it\r\n" * (LARGE_BYTES // 14)
 def where(raw: bytes, *, scale: int = 1) -> tuple[int, int, int]:
     """Who works on how much at which priority."""
     return len(raw) * scale, os.getpid(), os.nice(0)
+
+
+def counted(number: int, *, scale: int = 1) -> tuple[int, int, int]:
+    """Who counts how far at which priority."""
+    return number * scale, os.getpid(), os.nice(0)
 
 
 def complain(raw: bytes) -> None:
@@ -49,6 +55,27 @@ async def test_large_work_is_done_by_a_process_that_stands_back() -> None:
     assert await beside.run(where, LARGE) == (len(LARGE), *first[1:])
     assert await beside.run(parse_message, LARGE) == parse_message(LARGE)
     assert await beside.run(where, b"small") == (5, os.getpid(), os.nice(0))
+    await beside.close()
+
+
+async def test_what_is_small_and_takes_long_is_done_there_too() -> None:
+    beside = Aside()
+    number, process, priority = await beside.compute(counted, 7, scale=6)
+    assert (number, priority) == (42, os.nice(0) + NICE)
+    assert process != os.getpid()
+    await beside.close()
+
+
+async def test_tenants_get_their_turns_one_after_the_other() -> None:
+    beside, order = Aside(), list[str]()
+
+    async def ask(tenant: str) -> None:
+        current_tenant.set(tenant)
+        await beside.compute(counted, 1)
+        order.append(tenant)
+
+    await asyncio.gather(*(ask("crowd") for _ in range(10)), ask("neighbour"))
+    assert order.index("neighbour") <= 2
     await beside.close()
 
 
