@@ -81,10 +81,10 @@ def _run_loop(main: Awaitable[int]) -> int:
         return await main
 
     try:
-        import uvloop
+        from clawmail.base.loop import FairLoop
     except ImportError:  # a platform without it: asyncio's own loop serves as well, more slowly
         return asyncio.run(body())
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=FairLoop) as runner:
         return runner.run(body())
 
 

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from clawmail.base.secrets import Keyring
+from clawmail.base.tenant import house_task
 from clawmail.core.directory import Directory
 from clawmail.model.tenancy import DkimKey, Domain
 from clawmail.protocol.arc import ArcResult, seal
@@ -74,7 +75,7 @@ class Signers:
         signed: asyncio.Future[bytes] = loop.create_future()
         self._waiting.append(_Unsigned(raw, keys, signed))
         if self._signing is None:
-            self._signing = asyncio.create_task(self._sign_waiting(), name="sign")
+            self._signing = house_task(self._sign_waiting(), "sign")
         return await signed
 
     async def _sign_waiting(self) -> None:

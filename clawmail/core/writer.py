@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from clawmail.base.errors import ClawmailError, StoreInDoubt, StoreUnwell
+from clawmail.base.tenant import house_task
 from clawmail.model.mail import Posted, Posting
 from clawmail.store import postings
 from clawmail.store.db import Database
@@ -79,7 +80,7 @@ class Writer:
             self._small_at = loop.time()
         lane.append((posting, future))
         if id(lane) not in self._flushers:
-            self._flushers[id(lane)] = asyncio.create_task(self._flush(lane), name="writer")
+            self._flushers[id(lane)] = house_task(self._flush(lane), "writer")
         return await future
 
     async def close(self) -> None:

@@ -17,9 +17,11 @@ from ipaddress import ip_address
 from clawmail.base.errors import ClawmailError, StoreUnwell
 from clawmail.base.ids import new_id
 from clawmail.base.log import logger
+from clawmail.base.tenant import current_tenant
 from clawmail.core.envelope import Envelope, Refused
 from clawmail.model.tenancy import Principal
 from clawmail.protocol.dns import Address
+from clawmail.protocol.networks import network_of
 from clawmail.smtpd import proxy, replies
 from clawmail.smtpd.connection import Connection, Disconnected, LineTooLong, TimedOut
 from clawmail.smtpd.replies import BadCommand, Hangup, Interrupted
@@ -105,6 +107,7 @@ class Session(Connection):
             self.client_ip = await proxy.client_behind(self, self.client_ip, self.service.trusted_proxies)
         self.service.pacing.enter(self.client_ip)
         self._entered = True
+        current_tenant.set(network_of(self.client_ip))
         if self.service.health.unwell:
             raise Hangup(421, "4.3.2", "the store is not available, try again later")
         if self.role is Role.SUBMISSIONS:

@@ -16,6 +16,7 @@ from datetime import datetime
 
 from clawmail.base.errors import StoreUnwell
 from clawmail.base.log import logger
+from clawmail.base.tenant import current_tenant
 from clawmail.core.outbound.attempt import Carrier, Interrupted
 from clawmail.core.outbound.bounces import Bounces
 from clawmail.core.outbound.jobs import Job, jobs_of
@@ -189,6 +190,7 @@ class Outbound:
 
     async def _carry(self, site: Site, job: Job, session: Session | None) -> Session | None:
         """Carries one job for ``site``; whatever goes wrong, its deliveries get a result or are given back."""
+        current_tenant.set(job.deliveries[0].organisation_id)
         try:
             outcomes, left = await self._parts.carrier.carry(job, session)
             for outcome in outcomes.values():

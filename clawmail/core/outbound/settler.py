@@ -17,6 +17,7 @@ from uuid import UUID
 
 from clawmail.base.errors import StoreUnwell
 from clawmail.base.log import logger
+from clawmail.base.tenant import house_task
 from clawmail.core.outbound.settle import Decision
 from clawmail.model.attempt import Outcome, Stage
 from clawmail.model.delivery import ClaimedDelivery, Settlement, State
@@ -66,7 +67,7 @@ class Settler:
         """Writes one result at once; ``done(kept)`` follows: False if the lease was lost and it no longer counts."""
         self._waiting.append(_Entry(settlement, failure, done))
         if self._flusher is None:
-            self._flusher = asyncio.create_task(self._flush(), name="settler")
+            self._flusher = house_task(self._flush(), "settler")
 
     async def close(self) -> None:
         """Waits until everything handed in is written, or is somebody else's."""

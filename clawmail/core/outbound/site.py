@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
+from clawmail.base.tenant import house_task
 from clawmail.core.outbound.jobs import Job
 from clawmail.core.outbound.pacing import Limits, Pace
 from clawmail.net.smtp_client import Session
@@ -86,7 +87,7 @@ class Site:
         while self.waiting and self.running < self.pace.places:
             if not self._may_start():
                 return
-            task = asyncio.create_task(self._work(self.waiting.popleft()), name=f"site {self.name}")
+            task = house_task(self._work(self.waiting.popleft()), f"site {self.name}")
             self._tasks.add(task)
             task.add_done_callback(self._worked)
 
