@@ -17,7 +17,7 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -65,20 +65,12 @@ class Aside:
 
     async def close(self) -> None:
         """Ends the process."""
-        async with self._turn():
+        async with self._turns.place(current_tenant.get()):
             await self._end()
-
-    @contextlib.asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        await self._turns.enter(current_tenant.get())
-        try:
-            yield
-        finally:
-            self._turns.leave()
 
     async def _elsewhere(self, here: Callable[[], T], raw: bytes, question: object) -> T:
         """The answer of the other process; where there is none, ``here`` gives it."""
-        async with self._turn():
+        async with self._turns.place(current_tenant.get()):
             try:
                 async with asyncio.timeout(WORK_SECONDS):
                     done, result = await self._ask(question, raw)

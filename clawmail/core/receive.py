@@ -15,6 +15,7 @@ from clawmail.base.errors import QuotaExceeded
 from clawmail.base.ids import new_id
 from clawmail.base.log import logger
 from clawmail.base.settings import Settings
+from clawmail.base.tenant import current_tenant
 from clawmail.core.admission import Admission
 from clawmail.core.aside import Aside
 from clawmail.core.authenticate import MAX_QUESTIONS, MAX_SECONDS, Verdict, authenticate
@@ -42,6 +43,7 @@ from clawmail.protocol.headers import RawMessage, split_message
 from clawmail.protocol.mime.parse import ParsedMessage, parse_message
 from clawmail.protocol.spf.check import SpfResult, check_spf
 from clawmail.store.db import Database
+from clawmail.store.turns import Turns
 
 #: messages larger than this, or with a larger header, are read beside the loop, in bytes.
 THREAD_BYTES = 128 * 1024
@@ -82,7 +84,7 @@ class Receiver:
         self._feedback = feedback
         self._receipts = receipts
         self._aside = aside
-        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
+        self._large = Turns(LARGE_AT_ONCE)
 
     async def judge_recipient(self, address: str) -> Recipient:
         """Whether mail for ``address`` is taken, and where it goes. Raises Refused, or StoreUnwell."""
@@ -97,7 +99,7 @@ class Receiver:
         """Judges and keeps a message; returns its queue id once it is committed. Raises Refused, or StoreUnwell."""
         if len(envelope.raw) < LARGE_BYTES:
             return await self._receive(envelope)
-        async with self._large:
+        async with self._large.place(current_tenant.get()):
             return await self._receive(envelope)
 
     async def _receive(self, envelope: Envelope) -> str:

@@ -7,8 +7,9 @@ another tenant's single question behind one of each of the others.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import OrderedDict, deque
-from collections.abc import Hashable
+from collections.abc import AsyncIterator, Hashable
 
 
 class Turns:
@@ -18,6 +19,15 @@ class Turns:
         self._free = places
         #: those who wait, by tenant; the first line is served next.
         self._lines: OrderedDict[Hashable, deque[asyncio.Future[None]]] = OrderedDict()
+
+    @contextlib.asynccontextmanager
+    async def place(self, tenant: Hashable) -> AsyncIterator[None]:
+        """A place for ``tenant``, for the time of the block."""
+        await self.enter(tenant)
+        try:
+            yield
+        finally:
+            self.leave()
 
     async def enter(self, tenant: Hashable) -> None:
         """Returns when ``tenant`` has a place, which ``leave`` gives back."""
