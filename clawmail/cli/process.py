@@ -42,8 +42,8 @@ PR_SET_PDEATHSIG = 1
 #: be felt in every step of everybody's mail.
 SWITCH_SECONDS = 0.001
 
-#: connections of a process that only listen: to deliveries, keys, the directory.
-LISTENING = 3
+#: connections of a process that only listen: to deliveries, webhooks, keys, the directory.
+LISTENING = 4
 #: connections for commands, backups and whoever looks in with psql.
 SPARE_CONNECTIONS = 40
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from clawmail.base.settings import Settings
+from clawmail.cli.process import LISTENING
 from clawmail.store.migrate import MigrationError, migrate
 from clawmail.store.queries import sql_folder
 from tests.support.daemon import start_daemon
@@ -45,6 +47,26 @@ async def test_two_nodes_that_start_at_once_migrate_once(postgres: TestServer, t
     assert sorted(migrated) == NAMES == await applied(url)
     assert await asyncio.gather(*(node.stop() for node in nodes)) == [0, 0]
     await postgres.drop(url)
+
+
+async def test_a_process_opens_as_many_connections_as_are_counted_for_it(database_url: str, tmp_path: Path) -> None:
+    node = await start_daemon(settings(database_url), tmp_path)
+    looker = await asyncpg.connect(database_url)
+    listens = (
+        "SELECT count(DISTINCT query) FROM pg_stat_activity WHERE datname = current_database() AND query ~ '^LISTEN'"
+    )
+    async with asyncio.timeout(30):
+        while await looker.fetchval(listens) < LISTENING:
+            await asyncio.sleep(0.02)
+    assert (
+        await looker.fetchval(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
+        == LISTENING + Settings().database.pool_size
+    )
+    await looker.close()
+    assert await node.stop() == 0
 
 
 async def test_a_migration_whose_process_is_killed_is_resumed(postgres: TestServer, tmp_path: Path) -> None:
