@@ -23,6 +23,7 @@ SMTP = "127.0.0.1:2525"
 API = "127.0.0.1:3000"
 #: label of the keys made here; the one of the last time is revoked.
 LABEL = "dev"
+REPLACED = "The key below is new; that of the last start works no more.\n"
 
 
 def settings(data_dir: str) -> Settings:
@@ -34,6 +35,8 @@ def settings(data_dir: str) -> Settings:
         "CLAWMAIL_API_LISTEN": API,
         # Trying things out means doing them often.
         "CLAWMAIL_LIMITS_ENABLED": "false",
+        # What is told of mail listens on this machine, too.
+        "CLAWMAIL_WEBHOOKS_ALLOW_PRIVATE": "true",
     }
     try:
         return load(Path(os.devnull), {**defaults, **os.environ})
@@ -48,21 +51,21 @@ async def introduce(app: App) -> None:
     with contextlib.suppress(Conflict):  # it is there since the last time
         await domains.add_trusted(DOMAIN, now)
     owner = await domains.owner(DOMAIN)
-    for old in await inboxes.list_keys(owner):
-        if old.label == LABEL and old.revoked_at is None:
-            await inboxes.revoke_inbox_key(owner, str(old.id), now)
+    old_keys = [key for key in await inboxes.list_keys(owner) if key.label == LABEL and key.revoked_at is None]
+    for old in old_keys:
+        await inboxes.revoke_inbox_key(owner, str(old.id), now)
     made = await inboxes.new_inbox_key(owner, ADDRESS, LABEL, now)
-    click.echo(lines(app.door.addresses[0], app.api.addresses[0], made.text, app.settings.server.data_dir))
+    text = lines(app.door.addresses[0], app.api.addresses[0], made.text, app.settings.server.data_dir, bool(old_keys))
+    click.echo(text)
 
 
-def lines(smtp: tuple[str, int], api: tuple[str, int], key: str, data_dir: str) -> str:
-    """The text that greets whoever tries Clawmail."""
+def lines(smtp: tuple[str, int], api: tuple[str, int], key: str, data_dir: str, replaced: bool) -> str:
+    """The text that greets whoever tries Clawmail. ``replaced``: an earlier key works no more."""
     base, bearer = f"http://{api[0]}:{api[1]}", f"Authorization: Bearer {ADDRESS}:{key}"
     hello = rf"printf 'From: friend@example.net\nTo: {ADDRESS}\nSubject: Hello\n\nHi there\n'"
     return f"""
 Clawmail is ready. One inbox, {ADDRESS}, on a trusted domain. Ctrl-C stops everything; {data_dir} keeps the mail.
-The key below is new; that of the last start works no more.
-
+{REPLACED if replaced else ""}
 # send it a mail, as the world would
 swaks --server {smtp[0]}:{smtp[1]} --from friend@example.net --to {ADDRESS} --header 'Subject: Hello' --body 'Hi there'
 
@@ -75,6 +78,13 @@ curl -s '{base}/api/v1/emails' -H '{bearer}'
 # send one, here to itself
 curl -s '{base}/api/v1/emails/send' -H '{bearer}' -H 'Content-Type: application/json' \\
   -d '{{"to": "{ADDRESS}", "subject": "Note to self", "text": "It works."}}'
+
+# what happened to it
+curl -s '{base}/api/v1/events' -H '{bearer}'
+
+# be told of mail by a POST to a program of yours, here one on port 8000: see docs/webhooks.md
+curl -s '{base}/api/v1/webhooks' -H '{bearer}' -H 'Content-Type: application/json' \\
+  -d '{{"url": "http://127.0.0.1:8000/hook"}}'
 
 The API in full: {base}/api.md. For an agent: {base}/skills.md.
 """

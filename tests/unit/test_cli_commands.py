@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from clawmail.__main__ import COMMANDS, main
+from clawmail.cli import tryout
 from clawmail.cli.archive import _form_of
 from clawmail.cli.options import print_table, run
 from clawmail.cli.values import Size, ask_first, size_text
@@ -147,3 +148,14 @@ def test_what_cannot_be_meant_is_a_usage_error(words: list[str], said: str) -> N
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 2
     assert said in re.sub(r"\s+", " ", done.output)
+
+
+def test_who_tries_it_out_is_told_of_a_replaced_key_only() -> None:
+    first, later = (tryout.lines(("127.0.0.1", 1), ("127.0.0.1", 2), "cm_1", "./var", again) for again in (False, True))
+    assert (tryout.REPLACED in first, tryout.REPLACED in later) == (False, True)
+
+
+def test_who_tries_it_out_may_have_webhooks_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tryout.settings("./var").webhooks.allow_private is True
+    monkeypatch.setenv("CLAWMAIL_WEBHOOKS_ALLOW_PRIVATE", "false")
+    assert tryout.settings("./var").webhooks.allow_private is False
