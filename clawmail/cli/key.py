@@ -37,11 +37,14 @@ def create(address: str, label: str, config_path: Path | None, as_json: bool) ->
 
         async with open_tools(settings) as tools:
             owner = await owner_of(tools, address)
+            before = {inbox.address for inbox in await tools.inboxes.all(owner)}
             made = await tools.inboxes.new_inbox_key(owner, address, label, datetime.now(UTC))
         if as_json:
             facts = {"id": str(made.id), "api_key": made.text, "key_prefix": made.prefix, "email": made.address}
             print_json({**facts, "label": made.label or None})
             return
+        if made.address not in before:
+            click.echo(f"The inbox {made.address} was not there; it is made.\n")
         click.echo(f"A key for {made.address}, shown only now:\n\n  {made.text}\n")
         click.echo(f"Send it along as:  Authorization: Bearer {made.address}:{made.text}")
 

@@ -67,7 +67,8 @@ def list_command(
         if as_json:
             print_json(rows)
         else:
-            print_table([_readable(row) for row in rows], LIST_COLUMNS, empty="no such delivery: nothing waits")
+            empty = "there is no such delivery" if domain or states or destination or after else "nothing waits"
+            print_table([_readable(row) for row in rows], LIST_COLUMNS, empty=empty)
 
     run(main)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,7 +89,9 @@ def test(domain: str, webhook_id: UUID, config_path: Path | None, as_json: bool)
 
     async def main() -> None:
         async with _open(settings) as (tools, webhooks):
-            attempt = await webhooks.test(await tools.domains.owner(domain), webhook_id, datetime.now(UTC))
+            owner = await tools.domains.owner(domain)
+            with _looked_for(webhook_id, domain):
+                attempt = await webhooks.test(owner, webhook_id, datetime.now(UTC))
         if as_json:
             print_json({"ok": attempt.taken, "status": attempt.status, "error": attempt.problem or None})
         elif attempt.taken:
@@ -111,7 +113,9 @@ def remove(domain: str, webhook_id: UUID, config_path: Path | None, as_json: boo
 
     async def main() -> None:
         async with _open(settings) as (tools, webhooks):
-            await webhooks.remove(await tools.domains.owner(domain), webhook_id, datetime.now(UTC))
+            owner = await tools.domains.owner(domain)
+            with _looked_for(webhook_id, domain):
+                await webhooks.remove(owner, webhook_id, datetime.now(UTC))
         if as_json:
             print_json({"id": str(webhook_id), "removed": True})
         else:
@@ -143,6 +147,18 @@ async def _open(settings: Settings) -> AsyncIterator[tuple[Tools, Webhooks]]:
         finally:
             await webhooks.close()
             await resolver.close()
+
+
+@contextlib.contextmanager
+def _looked_for(webhook_id: UUID, domain: str) -> Iterator[None]:
+    """Says where to look when there is no such webhook."""
+    from clawmail.base.errors import NotFound
+
+    try:
+        yield
+    except NotFound:
+        words = f"{domain} has no webhook {webhook_id}; clawmail webhook list {domain} shows those it has"
+        raise click.ClickException(words) from None
 
 
 def _facts(webhook: Webhook, owner: Principal) -> dict[str, Any]:

@@ -128,6 +128,10 @@ async def test_tables_are_for_people(shell: Shell) -> None:
     table = (await shell.run("inbox", "list")).out.splitlines()
     assert table[0].split()[:3] == ["address", "used", "quota"]
     assert table[1].split()[:5] == ["agent@example.test", "0", "B", "500.0", "MiB"]
+    assert "it is made" in (await shell.run("key", "create", "agnet@example.test")).out, "lest a slip go unseen"
+    assert "it is made" not in (await shell.run("key", "create", "agent@example.test")).out
+    assert (await shell.run("queue", "list")).out == "nothing waits\n"
+    assert (await shell.run("queue", "list", "--state", "held")).out == "there is no such delivery\n"
     records = (await shell.run("domain", "dns", "example.test")).out
     value = re.search(r"value  (v=DKIM1.*)", records)
     assert value is not None

@@ -141,9 +141,9 @@ async def test_operators_handle_them(tmp_path: Path, database_url: str, tenant: 
     assert (await as_json(tmp_path, database_url, "webhook", "remove", "example.test", made["id"]))["removed"] is True
     assert await as_json(tmp_path, database_url, "webhook", "list", "example.test") == []
     for arguments, words in (
-        (("add", "example.test", "http://sink.test"), "only https"),
+        (("add", "example.test", "http://sink.test"), "only https, unless"),
         (("add", "nobody@example.test", "https://sink.test"), "Inbox not found"),
-        (("remove", "example.test", made["id"]), "Webhook not found"),
+        (("remove", "example.test", made["id"]), "clawmail webhook list example.test shows"),
     ):
         result = await clawmail(tmp_path, database_url, "webhook", *arguments)
         assert (result.exit_code, words in result.output) == (1, True), result.output

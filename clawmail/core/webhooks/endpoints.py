@@ -207,7 +207,7 @@ class Webhooks:
         if not good or len(text) > MAX_URL_CHARACTERS or not text.isascii() or not text.isprintable() or " " in text:
             raise Invalid(expected, field="url")
         if parts.scheme != "https" and not (parts.scheme == "http" and self._allow_http):
-            raise Invalid(f"{expected}; only https", field="url")
+            raise Invalid(f"{expected}; only https, unless the operator has set webhooks.allow_private", field="url")
         if refusal := self._poster.refusal(text):
             raise Invalid(f"url: {refusal}", field="url")
         return text
