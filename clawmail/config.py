@@ -208,6 +208,8 @@ def _check(settings: Settings, problems: list[str]) -> None:
             ip_address(text)
         except ValueError:
             problems.append(f"{name}: {text!r} is not an IP address")
+    if not settings.server.data_dir:
+        problems.append("server.data_dir: expected a directory; . is the one that a program is started in")
     for server in settings.dns.nameservers:
         if not NAME_SERVER.fullmatch(server):
             problems.append(f"dns.nameservers: {server!r} is not host or host:port")

@@ -99,6 +99,7 @@ def test_every_mistake_is_named_at_once_with_the_nearest_known_name(tmp_path: Pa
         ({"DKIM_ENCRYPTION_KEY": "short"}, "64 hex digits"),
         ({"SMTP_TLS_CERT": "/x.pem"}, "one is set without the other"),
         ({"CLAWMAIL_OUTBOUND_RETRY_SCHEDULE_SECONDS": "[]"}, "at least one gap"),
+        ({"CLAWMAIL_SERVER_DATA_DIR": ""}, "expected a directory"),
         ({"CLAWMAIL_LIMITS_ENABLED": "perhaps"}, "limits.enabled"),
     ],
 )
