@@ -47,6 +47,8 @@ class Fetched:
     problem: str = ""
     #: the problem is the server's certificate.
     bad_certificate: bool = False
+    #: Retry-After of the answer to a POST, as it stood there.
+    retry_after: str = ""
 
 
 class Fetcher:
@@ -88,9 +90,9 @@ class Fetcher:
             with contextlib.suppress(OSError, TimeoutError, ValueError):
                 async with asyncio.timeout(DISCARD_SECONDS):
                     await answer.content.read(DISCARDED_OCTETS)
-            return Fetched(answer.status)
+            return Fetched(answer.status, retry_after=answer.headers.get("Retry-After", ""))
 
-        return await self._fetch("POST", url, status, timeout=timeout, data=body, headers=headers)
+        return await self._fetch("POST", url, status, timeout=timeout, data=body, headers=headers, unpack=False)
 
     async def _fetch(
         self,
@@ -101,6 +103,7 @@ class Fetcher:
         timeout: float,
         data: bytes | None = None,
         headers: Mapping[str, str] | None = None,
+        unpack: bool = True,
     ) -> Fetched:
         import aiohttp  # here, because a command that fetches nothing should not wait for the import
 
@@ -114,11 +117,13 @@ class Fetcher:
                 data=data,
                 headers=headers,
                 allow_redirects=False,
+                auto_decompress=unpack,  # what nobody looks at need not be blown up
                 timeout=aiohttp.ClientTimeout(total=timeout),
             ) as answer:
                 return await read(answer)
         except aiohttp.ClientConnectorCertificateError as error:
-            return Fetched(0, problem=str(error), bad_certificate=True)
+            why = getattr(error.certificate_error, "verify_message", "") or str(error.certificate_error)
+            return Fetched(0, problem=f"the certificate of {error.host} is not accepted: {why}", bad_certificate=True)
         except aiohttp.ClientConnectorError as error:
             return Fetched(0, problem=str(error.os_error))  # what went wrong, without aiohttp's view of it
         except TimeoutError:
@@ -133,12 +138,16 @@ class Fetcher:
             self._session = None
 
     def refusal(self, url: str) -> str:
-        """Why ``url`` is not fetched: a literal address skips the resolver, so it is judged here."""
+        """Why ``url`` is not fetched: a literal address skips the resolver, so it is judged here.
+
+        So does what only looks like one: the C library takes ``127.1`` and ``2130706433`` for loopback.
+        """
+        host = ""
         try:
             host = urlsplit(url).hostname or ""
             address = ip_address(host)
         except ValueError:
-            return ""
+            return f"{host} is not an address" if host.replace(".", "").isdigit() else ""
         return "" if self._allow_private or is_public(address) else f"{host} is not a public address"
 
     def _open(self) -> ClientSession:

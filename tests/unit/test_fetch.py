@@ -102,3 +102,11 @@ async def test_a_post_gives_its_body_and_keeps_the_status_alone() -> None:
         assert (silent.status, silent.problem) == (0, "no answer within 0.1 s")
         await fetcher.close()
     assert seen[:2] == [("/a", b"hello", None)] * 2  # what one of its hosts sets, the next one is not shown
+
+
+@pytest.mark.parametrize("host", ["127.1", "2130706433", "0177.0.0.1", "127.000.000.001", "0"])
+@pytest.mark.parametrize("allow_private", [True, False])
+async def test_what_only_looks_like_an_address_is_refused(host: str, allow_private: bool) -> None:
+    """The C library would take each for loopback."""
+    status, _, problem = await fetch(f"http://{host}/small", allow_private=allow_private)
+    assert (status, problem) == (0, f"{host} is not an address")
