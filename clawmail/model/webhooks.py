@@ -78,6 +78,8 @@ class ClaimedWebhook:
     """An event for an endpoint, under this process's lease."""
 
     webhook_id: UUID
+    #: the organisation it belongs to.
+    tenant_id: UUID
     event_id: UUID
     lease_fence: int
     #: made before this one.
@@ -104,6 +106,8 @@ class WebhookAttempt:
     #: why it was not taken; "" when it was.
     problem: str
     seconds: float
+    #: for how long the endpoint asked to be left alone; 0: it did not.
+    retry_after_seconds: float = 0.0
 
     @property
     def taken(self) -> bool:
@@ -133,3 +137,5 @@ class EndpointReport(NamedTuple):
     resting_until: datetime | None
     #: why it is not tried any more; None: it is.
     disabled_reason: str | None
+    #: the address that was tried.
+    url: str

@@ -23,6 +23,7 @@ from clawmail.store.queries import load
 WALK_STEPS = 64
 
 _sql = load("webhook_queue")
+_KNOWN = [kind.value for kind in EventType]
 _EVENT = tuple(name for name in Event.__slots__ if name not in ("type", "detail"))
 
 
@@ -54,18 +55,34 @@ async def claim(
     limit: int,
     at_once: int,
     at_once_failing: int,
+    under_way: Sequence[UUID] = (),
+    of_one_tenant: int = 1000,
 ) -> list[ClaimedWebhook]:
     """Claims at most ``limit`` events for endpoints that this transaction has locked, of each in turn.
 
-    ``at_once``: how many may be under way at one endpoint, ``at_once_failing`` while it fails.
+    ``at_once``: how many may be under way at one endpoint, ``at_once_failing`` while it fails. ``under_way``: the
+    organisations of what the caller has under way already, each as often; ``of_one_tenant``: how many of one may be.
     """
-    rows = await conn.fetch(_sql.claim, owner, now, lease_until, limit, list(endpoints), at_once, at_once_failing)
+    rows = await conn.fetch(
+        _sql.claim,
+        owner,
+        now,
+        lease_until,
+        limit,
+        list(endpoints),
+        at_once,
+        at_once_failing,
+        list(under_way),
+        of_one_tenant,
+        _KNOWN,
+    )
     return [_claimed(row) for row in rows]
 
 
 def _claimed(row: Any) -> ClaimedWebhook:
     return ClaimedWebhook(
         webhook_id=row["webhook_id"],
+        tenant_id=row["tenant_id"],
         event_id=row["event_id"],
         lease_fence=row["lease_fence"],
         attempts=row["attempts"],

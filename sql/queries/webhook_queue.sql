@@ -34,9 +34,14 @@ ORDER BY walk.webhook_id;
 -- name: claim
 -- What is due of endpoints that the caller's transaction has locked, oldest first, and of each in turn, under a lease.
 --   $1 owner  $2 now  $3 lease until  $4 rows wanted  $5 the endpoints  $6 attempts at one at a time, and $7 while it fails
--- What others still hold of an endpoint takes its room. With each comes the event, unless it is forgotten by now.
+--   $8 the organisations of the caller's own attempts, an element each  $9 attempts of one organisation at most
+--   $10 event types that the caller knows: what a newer release wrote is left to it
+-- What others still hold of an endpoint takes its room, and who has the least under way comes first: so neither does one
+-- with older events keep the others out, nor one with many endpoints. With each comes the event, unless it is forgotten.
+-- Rows are locked where they are found, passing those in somebody's hands, and then updated by their key alone: by more,
+-- a plan made while nothing waited would look for them among all that waits.
 WITH room AS (
-    SELECT w.*, CASE WHEN w.failures > 0 THEN $7::integer ELSE $6::integer END - held.rows AS free
+    SELECT w.*, held.rows AS held, CASE WHEN w.failures > 0 THEN $7::integer ELSE $6::integer END - held.rows AS free
     FROM webhooks w
     CROSS JOIN LATERAL (
         SELECT count(*)::integer AS rows FROM webhook_deliveries d
@@ -44,24 +49,38 @@ WITH room AS (
     ) AS held
     WHERE w.id = ANY ($5::uuid[])
 ),
-chosen AS (
-    SELECT due.* FROM room CROSS JOIN LATERAL (
-        SELECT d.webhook_id, d.event_id, d.lease_owner AS old_owner,
-               row_number() OVER (ORDER BY d.next_attempt_at, d.event_id) AS turn
+due AS MATERIALIZED (
+    SELECT found.*, room.organisation_id, room.held
+    FROM room CROSS JOIN LATERAL (
+        SELECT d.webhook_id, d.event_id, d.next_attempt_at, d.lease_owner AS old_owner
         FROM webhook_deliveries d
         WHERE d.webhook_id = room.id AND d.state = 'waiting' AND d.next_attempt_at <= $2
+          AND d.event_type = ANY ($10::text[])
         ORDER BY d.next_attempt_at, d.event_id LIMIT greatest(0, room.free)
-    ) AS due
-    ORDER BY due.turn, due.event_id LIMIT $4
+        FOR NO KEY UPDATE SKIP LOCKED
+    ) AS found
+),
+in_turn AS (
+    SELECT due.*, held + row_number() OVER (PARTITION BY webhook_id ORDER BY next_attempt_at, event_id) AS turn FROM due
+),
+shared AS (
+    SELECT i.*, coalesce(mine.rows, 0)
+                + row_number() OVER (PARTITION BY i.organisation_id ORDER BY i.turn, i.event_id) AS share
+    FROM in_turn i
+    LEFT JOIN (SELECT m.id, count(*) AS rows FROM unnest($8::uuid[]) AS m (id) GROUP BY m.id) AS mine
+           ON mine.id = i.organisation_id
+),
+chosen AS (
+    SELECT * FROM shared WHERE share <= $9::integer ORDER BY share, turn, event_id LIMIT $4
 ),
 claimed AS (
     UPDATE webhook_deliveries d
     SET lease_owner = $1, lease_fence = d.lease_fence + 1, lease_until = $3, next_attempt_at = $3
     FROM chosen c
-    WHERE d.webhook_id = c.webhook_id AND d.event_id = c.event_id AND d.state = 'waiting' AND d.next_attempt_at <= $2
+    WHERE d.webhook_id = c.webhook_id AND d.event_id = c.event_id
     RETURNING d.webhook_id, d.event_id, d.lease_fence, d.attempts, c.old_owner
 )
-SELECT c.webhook_id, c.event_id, c.lease_fence, c.attempts, c.old_owner, r.url, r.secret_sealed,
+SELECT c.webhook_id, r.organisation_id AS tenant_id, c.event_id, c.lease_fence, c.attempts, c.old_owner, r.url, r.secret_sealed,
        CASE WHEN r.old_secret_until > $2 THEN r.old_secret_sealed END AS old_secret_sealed, r.failures, r.failing_since,
        e.id, e.organisation_id, e.domain_id, e.type, e.at, e.inbox_id, e.email_id, e.delivery_id, e.recipient, e.detail
 FROM claimed c
@@ -75,28 +94,31 @@ ORDER BY c.event_id;
 SELECT e.id, e.thread_id, m.rfc_message_id, m.in_reply_to, e.direction, m.from_address, m.envelope_from,
        m.sender_warning, m.authentication, e.is_read, e.is_archived, m.received_at, e.created_at, 0 AS weight,
        left(m.subject, 1000), m.to_addresses[:100], m.cc_addresses[:100],
-       CASE WHEN pg_column_size(m.attachments) < 65536 THEN m.attachments ELSE '[]' END, NULL::text, NULL::text
+       CASE WHEN octet_length(m.attachments::text) < 32768 THEN m.attachments ELSE '[]' END, NULL::text, NULL::text
 FROM emails e
 JOIN messages m ON m.id = e.message_id
 WHERE e.id = ANY ($1::uuid[]);
 
 -- name: observe
 -- How endpoints did: a success ends a row of failures; failures make it longer, let the endpoint rest, or end it. Written
--- before the results, because a claim locks in that order too.
---   $1 now  $2 … $5 one element an endpoint: its id, failures now (0: it answered), rest until, why it is disabled
+-- before the results, because a claim locks in that order too. What another address answered, from before its owner chose
+-- this one, says nothing of this one; and what was under way when an endpoint asked for a rest does not end that.
+--   $1 now  $2 … $6 one element an endpoint: its id, failures now (0: it answered), rest until, why it is disabled, and the
+--   address that was tried
 WITH given AS (
-    SELECT * FROM unnest($2::uuid[], $3::integer[], $4::timestamptz[], $5::text[]) AS g (id, failures, resting_until, reason)
+    SELECT * FROM unnest($2::uuid[], $3::integer[], $4::timestamptz[], $5::text[], $6::text[])
+        AS g (id, failures, resting_until, reason, url)
 ),
 locked AS MATERIALIZED (
     SELECT w.id FROM webhooks w JOIN given g ON g.id = w.id
-    WHERE w.removed_at IS NULL AND (g.failures > 0 OR w.failures > 0)
+    WHERE w.removed_at IS NULL AND w.url = g.url AND (g.failures > 0 OR w.failures > 0 OR g.resting_until IS NOT NULL)
     ORDER BY w.id
     FOR NO KEY UPDATE OF w
 )
 UPDATE webhooks w
 SET failures = CASE WHEN g.failures = 0 THEN 0 ELSE greatest(g.failures, w.failures) END,
     failing_since = CASE WHEN g.failures > 0 THEN coalesce(w.failing_since, $1::timestamptz) END,
-    resting_until = g.resting_until,
+    resting_until = greatest(w.resting_until, g.resting_until),
     disabled_at = CASE WHEN g.reason IS NOT NULL THEN coalesce(w.disabled_at, $1) ELSE w.disabled_at END,
     disabled_reason = coalesce(w.disabled_reason, g.reason)
 FROM given g JOIN locked ON locked.id = g.id

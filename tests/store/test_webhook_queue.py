@@ -166,7 +166,7 @@ async def test_what_an_endpoint_did_decides_how_it_is_treated(db: Database, tena
     async def observe(failures: int, rest: datetime | None = None, reason: str | None = None) -> None:
         async with db.transaction() as conn:
             (one,) = await claim(conn, ME, later=timedelta(hours=2), limit=1)
-            report = EndpointReport(hook, failures, rest, reason)
+            report = EndpointReport(hook, failures, rest, reason, "https://sink.test/hook")
             await webhook_queue.settle(conn, ME, now, [delivered(one)], [report])
 
     async def claimable(later: timedelta) -> int:
@@ -181,8 +181,9 @@ async def test_what_an_endpoint_did_decides_how_it_is_treated(db: Database, tena
     await observe(3, now + timedelta(hours=1))
     assert await claimable(timedelta(minutes=59)) == 0
     assert await claimable(timedelta(minutes=61)) == 1
-    await observe(0)
-    assert await claimable(timedelta(seconds=1)) == 4
+    await observe(0)  # what was under way when it began to rest does not end its rest
+    assert await claimable(timedelta(minutes=59)) == 0
+    assert await claimable(timedelta(minutes=61)) == 4
     await observe(1, None, "it answered 410 Gone")
     assert await claimable(timedelta(days=1)) == 0
     async with db.connection() as conn:

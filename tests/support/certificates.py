@@ -48,9 +48,9 @@ class Identity:
         return context
 
 
-def make_authority(name: str = "Test Authority") -> Identity:
-    """A certificate authority."""
-    return _make(name, None, names=(), is_authority=True, days=30)
+def make_authority(name: str = "Test Authority", by: Identity | None = None) -> Identity:
+    """A certificate authority, vouched for ``by`` another or by itself."""
+    return _make(name, by, names=(), is_authority=True, days=30)
 
 
 def make_host(*names: str, by: Identity | None = None, days: int = 30) -> Identity:
@@ -71,6 +71,11 @@ def _make(common: str, by: Identity | None, *, names: tuple[str, ...], is_author
         .not_valid_before(now - timedelta(days=60))
         .not_valid_after(now + timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+        # Who verifies strictly (RFC 5280 section 4.2.1.1) wants to be told which key signed.
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key((by.key if by else key).public_key()), critical=False
+        )
     )
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), False)

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import hmac
 import json
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,6 +57,10 @@ class WebhookSink:
     most_at_once: int = 0
     #: how long each answer takes, in seconds.
     delay: float = 0.0
+    #: it speaks HTTPS with this certificate.
+    tls: ssl.SSLContext | None = None
+    #: what it says to those whom it does not answer 2xx.
+    retry_after: str = ""
     _at_once: int = 0
     _runner: web.AppRunner | None = None
     _news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -65,7 +70,7 @@ class WebhookSink:
         application.router.add_route("*", "/{path:.*}", self._answer)
         self._runner = web.AppRunner(application, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self.tls).start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -75,7 +80,7 @@ class WebhookSink:
     def url(self, path: str, host: str = "127.0.0.1") -> str:
         """Where it answers."""
         assert self._runner is not None
-        return f"http://{host}:{self._runner.addresses[0][1]}/{path}"
+        return f"http{'s' if self.tls else ''}://{host}:{self._runner.addresses[0][1]}/{path}"
 
     def at(self, path: str) -> list[Told]:
         """What was told there."""
@@ -111,4 +116,7 @@ class WebhookSink:
         finally:
             self._at_once -= 1
         # Every answer that is no success leads somewhere else, for whoever follows it.
-        return web.Response(status=status, text="thanks", headers={"Location": "/elsewhere"} if status >= 300 else {})
+        headers = {"Location": "/elsewhere"} if status >= 300 else {}
+        if status >= 300 and self.retry_after:
+            headers["Retry-After"] = self.retry_after
+        return web.Response(status=status, text="thanks", headers=headers)

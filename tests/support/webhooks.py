@@ -60,14 +60,20 @@ async def happen(db: Database, tenant: Tenant, count: int = 1, kind: EventType =
 
 
 async def claim(
-    conn: Connection, owner: UUID, *, later: timedelta = timedelta(), limit: int = 100, after: UUID | None = None
+    conn: Connection,
+    owner: UUID,
+    *,
+    later: timedelta = timedelta(),
+    limit: int = 100,
+    after: UUID | None = None,
+    **share: Any,
 ) -> list[ClaimedWebhook]:
     """What one claim brings, in the caller's transaction."""
     now = datetime.now(UTC) + later
     found = await webhook_queue.open_endpoints(conn, after or UUID(int=0), now)
     ours = [endpoint.webhook_id for endpoint in found if endpoint.ours]
     return await webhook_queue.claim(
-        conn, ours, owner=owner, now=now, lease_until=now + LEASE, limit=limit, at_once=4, at_once_failing=1
+        conn, ours, owner=owner, now=now, lease_until=now + LEASE, limit=limit, at_once=4, at_once_failing=1, **share
     )
 
 

@@ -14,7 +14,9 @@ from clawmail.core.webhooks.decide import (
     DISABLED_AFTER_FAILURES,
     FAILURES_BEFORE_REST,
     FIRST_REST_SECONDS,
+    MAX_ASKED_SECONDS,
     MAX_REST_SECONDS,
+    asked_seconds,
     reports,
     rest_seconds,
     settlement,
@@ -24,7 +26,9 @@ from clawmail.model.webhooks import ClaimedWebhook, WebhookAttempt, WebhookState
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 EVENT = Event(new_id(), new_id(), new_id(), EventType.RECEIVED, NOW)
-CLAIMED = ClaimedWebhook(new_id(), EVENT.id, 1, 0, None, "https://a.test", b"", None, 0, None, EVENT)
+CLAIMED = ClaimedWebhook(
+    new_id(), EVENT.organisation_id, EVENT.id, 1, 0, None, "https://a.test", b"", None, 0, None, EVENT
+)
 TAKEN = WebhookAttempt(204, "", 0.1)
 REFUSED = WebhookAttempt(500, "it answered 500", 0.1)
 SILENT = WebhookAttempt(None, "no answer within 10 s", 10.0)
@@ -60,6 +64,23 @@ def test_chance_spreads_retries_by_a_tenth() -> None:
     assert [(moment - NOW).total_seconds() for moment in moments if moment] == [90.0, 100.0, 110.0]
 
 
+def test_who_asks_to_be_left_alone_is_left_alone_for_an_hour_at_most() -> None:
+    def busy(seconds: float) -> WebhookAttempt:
+        return WebhookAttempt(429, "it answered 429", 0.1, seconds)
+
+    for asked, left in ((120.0, 120.0), (1.0, 5.0), (10.0**9, MAX_ASKED_SECONDS)):
+        row = settlement(CLAIMED, busy(asked), [5.0], NOW, 0.5)
+        assert (row.state, row.next_attempt_at) == (WebhookState.WAITING, NOW + timedelta(seconds=left))
+    (report,) = reports([(CLAIMED, busy(120.0))], NOW, 0.5)
+    assert (report.failures, report.resting_until) == (1, NOW + timedelta(seconds=120))
+    # One that takes some and sends the others away lives, and rests all the same.
+    (report,) = reports([(CLAIMED, TAKEN), (CLAIMED, busy(10.0**9))], NOW, 0.5)
+    assert (report.failures, report.resting_until) == (0, NOW + timedelta(seconds=MAX_ASKED_SECONDS))
+    # It does not keep an event that has had its last try, nor one that was taken.
+    assert settlement(CLAIMED, busy(5.0), [], NOW, 0.5).state is WebhookState.FAILED
+    assert asked_seconds(WebhookAttempt(200, "", 0.1, 60.0)) == 0.0
+
+
 def test_what_was_forgotten_is_given_up_and_is_nobodys_fault() -> None:
     forgotten = replace(CLAIMED, event=None)
     assert settlement(forgotten, SILENT, [5.0], NOW, 0.5).state is WebhookState.FAILED
@@ -78,7 +99,7 @@ def test_an_endpoint_that_fails_rests_longer_and_longer() -> None:
 def test_one_success_among_failures_means_that_it_lives() -> None:
     failing = replace(CLAIMED, failures=7, failing_since=NOW - timedelta(days=9))
     (report,) = reports([(failing, SILENT), (failing, TAKEN), (failing, REFUSED)], NOW, 0.5)
-    assert report == (CLAIMED.webhook_id, 0, None, None)
+    assert report == (CLAIMED.webhook_id, 0, None, None, CLAIMED.url)
 
 
 def test_endpoints_are_judged_one_by_one() -> None:

@@ -17,6 +17,9 @@ from clawmail.model.events import Event
 from clawmail.model.mailbox import EmailView
 from clawmail.model.webhooks import Webhook, WebhookAttempt, WebhookDelivery
 
+#: octets of a body; an email that makes it longer (it was addressed to thousands) is not in it.
+MAX_TOLD_OCTETS = 64 * 1024
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -152,23 +155,22 @@ class ToldEmail(EmailAnswer, frozen=True, kw_only=True):
 class ToldEvent(EventAnswer, frozen=True, kw_only=True):
     """What a webhook is sent: the event as it is listed, and the email that came."""
 
-    #: null where the event is about no email that came, or it is deleted by now.
+    #: null where the event is about no email that came, it is deleted by now, or a list would say too much of it.
     email: ToldEmail | None
 
 
 def told(event: Event, view: EmailView | None) -> bytes:
     """The body of a POST that tells of ``event``."""
     listed = shown(event)
-    email = None if view is None else listed_email(view, with_bodies=False)
-    answer = ToldEvent(
-        *(getattr(listed, name) for name in EventAnswer.__struct_fields__),
-        email=None
-        if email is None
-        else ToldEmail(
-            *(getattr(email, name) for name in EmailAnswer.__struct_fields__), path=f"/api/v1/emails/{email.id}"
-        ),
-    )
-    return _encode(answer)
+    facts = [getattr(listed, name) for name in EventAnswer.__struct_fields__]
+    body = _encode(ToldEvent(*facts, email=None if view is None else _told_email(view)))
+    return body if len(body) <= MAX_TOLD_OCTETS else _encode(ToldEvent(*facts, email=None))
+
+
+def _told_email(view: EmailView) -> ToldEmail:
+    email = listed_email(view, with_bodies=False)
+    facts = (getattr(email, name) for name in EmailAnswer.__struct_fields__)
+    return ToldEmail(*facts, path=f"/api/v1/emails/{email.id}")
 
 
 def _facts(webhook: Webhook) -> tuple[Any, ...]:

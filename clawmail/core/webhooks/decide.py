@@ -22,6 +22,8 @@ MAX_REST_SECONDS = 900.0
 #: an endpoint that took nothing for so long, in so many attempts at least, is disabled.
 DISABLED_AFTER = timedelta(days=5)
 DISABLED_AFTER_FAILURES = 20
+#: the longest rest that an endpoint gets for asking (Retry-After); those who ask for more are asked again then.
+MAX_ASKED_SECONDS = 3600.0
 #: RFC 9110 section 15.5.11: the receiver wants no more.
 GONE = 410
 
@@ -35,7 +37,7 @@ def settlement(
     elif claimed.event is None or claimed.attempts >= len(schedule):
         state, next_attempt_at = WebhookState.FAILED, None
     else:
-        gap = schedule[claimed.attempts] * (1 + JITTER * (2 * chance - 1))
+        gap = max(schedule[claimed.attempts] * (1 + JITTER * (2 * chance - 1)), asked_seconds(attempt))
         state, next_attempt_at = WebhookState.WAITING, now + timedelta(seconds=gap)
     return WebhookSettlement(
         claimed.webhook_id,
@@ -62,16 +64,24 @@ def reports(
 def _report(
     endpoint: UUID, results: Sequence[tuple[ClaimedWebhook, WebhookAttempt]], now: datetime, chance: float
 ) -> EndpointReport:
+    url = results[-1][0].url
+    results = [(claimed, attempt) for claimed, attempt in results if claimed.url == url]
     if any(attempt.status == GONE for _, attempt in results):
-        return EndpointReport(endpoint, len(results), None, "it answered 410 Gone")
+        return EndpointReport(endpoint, len(results), None, "it answered 410 Gone", url)
+    asked = max(asked_seconds(attempt) for _, attempt in results)
     if any(attempt.taken for _, attempt in results):
-        return EndpointReport(endpoint, 0, None, None)
+        return EndpointReport(endpoint, 0, now + timedelta(seconds=asked) if asked else None, None, url)
     failures = max(claimed.failures for claimed, _ in results) + len(results)
     since = min((claimed.failing_since for claimed, _ in results if claimed.failing_since), default=now)
     if now - since >= DISABLED_AFTER and failures >= DISABLED_AFTER_FAILURES:
-        return EndpointReport(endpoint, failures, None, f"it took nothing for {(now - since).days} days")
-    rest = rest_seconds(failures) * (1 + JITTER * (2 * chance - 1))
-    return EndpointReport(endpoint, failures, now + timedelta(seconds=rest) if rest else None, None)
+        return EndpointReport(endpoint, failures, None, f"it took nothing for {(now - since).days} days", url)
+    rest = max(rest_seconds(failures) * (1 + JITTER * (2 * chance - 1)), asked)
+    return EndpointReport(endpoint, failures, now + timedelta(seconds=rest) if rest else None, None, url)
+
+
+def asked_seconds(attempt: WebhookAttempt) -> float:
+    """For how long an endpoint is left alone because it asked for it, bounded; 0: it did not ask."""
+    return 0.0 if attempt.taken else min(max(attempt.retry_after_seconds, 0.0), MAX_ASKED_SECONDS)
 
 
 def rest_seconds(failures: int) -> float:

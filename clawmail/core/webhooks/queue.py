@@ -29,6 +29,8 @@ from clawmail.store.db import Database
 
 #: POSTs under way, of one process.
 MAX_IN_FLIGHT = 128
+#: of those, of one organisation: however many slow endpoints it has, others find room at once.
+MAX_OF_TENANT = 64
 #: POSTs under way at one endpoint, of all processes; and at one that failed the last time.
 AT_ONCE = 4
 AT_ONCE_FAILING = 1
@@ -77,11 +79,13 @@ class WebhookQueue:
         """
         await self._settle()
         next_due: datetime | None = None
+        from_top = self._position == _FIRST_ID
         while (room := MAX_IN_FLIGHT - len(self._tasks) - len(self._results)) > 0:
             due, whole = await self._claim(room)
             next_due = min((moment for moment in (due, next_due) if moment is not None), default=None)
-            if whole:
+            if whole and from_top:
                 break
+            from_top = from_top or whole
         return next_due
 
     async def stop(self, grace_seconds: float) -> None:
@@ -118,6 +122,8 @@ class WebhookQueue:
                     limit=room,
                     at_once=AT_ONCE,
                     at_once_failing=AT_ONCE_FAILING,
+                    under_way=[one.tenant_id for one in self._tasks.values()],
+                    of_one_tenant=MAX_OF_TENANT,
                 )
             came = [one.event.email_id for one in claimed if one.event and one.event.type is EventType.RECEIVED]
             if came:
