@@ -43,6 +43,16 @@ class SealedKey(NamedTuple):
     domain: str
 
 
+class WebhookSecrets(NamedTuple):
+    """What signs the events of an endpoint, as it is kept."""
+
+    id: UUID
+    secret_sealed: bytes
+    #: set while the secret before this one signs too.
+    old_secret_sealed: bytes | None
+    domain: str
+
+
 class Queue(NamedTuple):
     """What is in the queue."""
 
@@ -69,6 +79,15 @@ async def sealed_keys(conn: Connection) -> AsyncIterator[SealedKey]:
     while rows := await conn.fetch(_sql.sealed_keys, last, KEYS_AT_ONCE):
         for row in rows:
             yield SealedKey._make(row)
+        last = rows[-1]["id"]
+
+
+async def webhook_secrets(conn: Connection, now: datetime) -> AsyncIterator[WebhookSecrets]:
+    """The secrets of every endpoint, by id."""
+    last = _FIRST_ID
+    while rows := await conn.fetch(_sql.webhook_secrets, last, KEYS_AT_ONCE, now):
+        for row in rows:
+            yield WebhookSecrets._make(row)
         last = rows[-1]["id"]
 
 

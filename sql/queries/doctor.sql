@@ -22,6 +22,16 @@ WHERE k.state <> 'retired' AND k.id > $1
 ORDER BY k.id
 LIMIT $2;
 
+-- name: webhook_secrets
+-- The secrets that sign webhooks, with their domains, a batch by id. $1 after this id, $2 rows, $3 now
+SELECT w.id, w.secret_sealed, CASE WHEN w.old_secret_until > $3 THEN w.old_secret_sealed END AS old_secret_sealed,
+       d.name AS domain
+FROM webhooks w
+JOIN domains d ON d.id = w.domain_id AND d.removed_at IS NULL
+WHERE w.removed_at IS NULL AND w.id > $1
+ORDER BY w.id
+LIMIT $2;
+
 -- name: oldest_due
 -- The delivery that has been due for the longest, at a destination that is open. $1 now
 SELECT d.next_attempt_at

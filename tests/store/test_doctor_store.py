@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from tests.support import mail
 from tests.support.dns_server import DnsServer, Fault
 from tests.support.tenants import Tenant
 from tests.support.ward import Ward, healthy_dns
+from tests.support.webhooks import add_webhook
 
 
 @pytest.fixture
@@ -81,6 +82,26 @@ async def test_dkim_keys_that_do_not_open(ward: Ward, db: Database, tenant: Tena
     closed = await ward.one("dkim_keys", tenant.domain.name)
     assert (closed.level, "._domainkey.example.test" in closed.text) == ("fail", True)
     assert "Restore" in closed.fix
+
+
+async def test_webhook_secrets_that_do_not_open(ward: Ward, db: Database, tenant: Tenant) -> None:
+    ward.db = db
+    keyring = load_keyring("", ward.data_dir)
+    hook = await add_webhook(db, tenant)
+    change = "UPDATE webhooks SET secret_sealed = $2, old_secret_sealed = $3, old_secret_until = $4 WHERE id = $1"
+    good, until = keyring.seal(b"s", bound_to=hook.bytes), datetime.now(UTC) + timedelta(hours=1)
+    async with db.connection() as conn:
+        await conn.execute(change, hook, good, b"nonsense", until - timedelta(hours=2))
+    opened = await ward.one("webhook_secrets")
+    assert (opened.level, "(1)" in opened.text) == ("ok", True), "a secret that signs no more need not open"
+    async with db.connection() as conn:
+        await conn.execute(change, hook, good, b"nonsense", until)
+    assert (await ward.one("webhook_secrets")).level == "fail"
+    async with db.connection() as conn:
+        await conn.execute(change, hook, keyring.seal(b"s", bound_to=tenant.domain.id.bytes), None, None)
+    closed = await ward.one("webhook_secrets")
+    assert (closed.level, f"{hook} of example.test" in closed.text) == ("fail", True)
+    assert "rotate" in closed.fix
 
 
 async def published(ward: Ward, db: Database, tenant: Tenant) -> None:

@@ -92,6 +92,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "directory.active_keys": (DOMAIN_ID,),
     "directory.used_bytes": (INBOX_ID,),
     "doctor.sealed_keys": (identifier(0, OTHER), 10),
+    "doctor.webhook_secrets": (identifier(0, OTHER), 10, NOW),
     "doctor.oldest_due": (NOW,),
     "feedback.of_messages": ([INBOX_ID], [OTHER_ID], 1_000),
     "feedback.of_email": (EMAIL_ID, 1_000),

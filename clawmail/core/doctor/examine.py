@@ -42,6 +42,7 @@ async def examine(patient: Patient, domains: Sequence[str] = ()) -> list[Finding
         ("database_disk", doctor_store.database_disk),
         ("clock", doctor_store.clock),
         ("dkim_keys", doctor_store.dkim_keys),
+        ("webhook_secrets", doctor_store.webhook_secrets),
         ("queue", doctor_store.queue),
         ("destinations", doctor_store.destinations),
         ("leases", doctor_store.leases),

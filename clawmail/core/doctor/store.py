@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 from clawmail.base.secrets import Keyring, load_keyring
 from clawmail.core.doctor.findings import Finding, Patient, fail, ok, warn
@@ -91,18 +93,44 @@ async def dkim_keys(patient: Patient) -> list[Finding]:
     async with patient.store.connection() as conn:
         async for key in store.sealed_keys(conn):
             total += 1
-            if keyring is None or not _opens(keyring, key):
+            if keyring is None or not _opens(keyring, key.id, key.private_sealed):
                 closed.append(f"{key.selector}._domainkey.{key.domain}")
     if not closed:
         return [ok("dkim_keys", f"the secret key opens all stored DKIM keys ({total})")]
-    named = ", ".join(closed[:MAX_NAMED]) + (f" and {len(closed) - MAX_NAMED} more" if len(closed) > MAX_NAMED else "")
     return [
         fail(
             "dkim_keys",
-            f"the secret key does not open {len(closed)} of {total} DKIM keys: {named}",
+            f"the secret key does not open {len(closed)} of {total} DKIM keys: {_named(closed)}",
             "Restore the secret key that they were sealed with (server.secret_key, or data_dir/secret.key).",
         )
     ]
+
+
+async def webhook_secrets(patient: Patient) -> list[Finding]:
+    """Whether the secret key opens the secrets of every webhook: the others are told nothing."""
+    keyring = await asyncio.to_thread(_keyring, patient)
+    total, closed = 0, []
+    async with patient.store.connection() as conn:
+        async for one in store.webhook_secrets(conn, datetime.now(UTC)):
+            total += 1
+            sealed = [secret for secret in (one.secret_sealed, one.old_secret_sealed) if secret is not None]
+            if keyring is None or not all(_opens(keyring, one.id, secret) for secret in sealed):
+                closed.append(f"{one.id} of {one.domain}")
+    if not closed:
+        return [ok("webhook_secrets", f"the secret key opens the secrets of all webhooks ({total})")]
+    return [
+        fail(
+            "webhook_secrets",
+            f"the secret key does not open the secrets of {len(closed)} of {total} webhooks: {_named(closed)}",
+            "Restore the secret key that they were sealed with (server.secret_key, or data_dir/secret.key), or rotate"
+            " their secrets twice, because one that was replaced signs for a day: POST /api/v1/webhooks/{id}/rotate.",
+        )
+    ]
+
+
+def _named(closed: Sequence[str]) -> str:
+    """The first of what does not open, and how many more."""
+    return ", ".join(closed[:MAX_NAMED]) + (f" and {len(closed) - MAX_NAMED} more" if len(closed) > MAX_NAMED else "")
 
 
 def _keyring(patient: Patient) -> Keyring | None:
@@ -116,9 +144,9 @@ def _keyring(patient: Patient) -> Keyring | None:
         return None  # the check of the secret key says why
 
 
-def _opens(keyring: Keyring, key: store.SealedKey) -> bool:
+def _opens(keyring: Keyring, row_id: UUID, sealed: bytes) -> bool:
     try:
-        keyring.open(key.private_sealed, bound_to=key.id.bytes)
+        keyring.open(sealed, bound_to=row_id.bytes)
     except ValueError:
         return False
     return True
