@@ -141,9 +141,13 @@ async def waiting(conn: Connection) -> dict[UUID, int]:
     return {row["webhook_id"]: row["rows"] for row in await conn.fetch(_sql.waiting)}
 
 
-async def drop(conn: Connection, webhook_id: UUID, surplus: int) -> int:
-    """Gives up ``surplus`` events that wait for an endpoint, and counts them there. Returns how many."""
-    return int(await conn.fetchval(_sql.drop, webhook_id, surplus))
+async def drop(conn: Connection, webhook_id: UUID, limit: int, kept: int) -> int:
+    """Gives up at most ``limit`` events that wait for an endpoint beyond ``kept``, in the caller's transaction.
+
+    They are counted there. Returns how many.
+    """
+    await conn.execute(_sql.hold, webhook_id)
+    return int(await conn.fetchval(_sql.drop, webhook_id, limit, kept))
 
 
 async def expire(conn: Connection, before: datetime, now: datetime, limit: int) -> int:

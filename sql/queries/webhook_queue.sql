@@ -147,12 +147,19 @@ WHERE d.webhook_id = g.webhook_id AND d.event_id = g.event_id AND d.lease_fence 
 -- How much waits for each endpoint.
 SELECT webhook_id, count(*) AS rows FROM webhook_deliveries WHERE state = 'waiting' GROUP BY webhook_id;
 
+-- name: hold
+-- Nobody else claims or gives up events of an endpoint before the transaction ends.
+SELECT FROM webhooks WHERE id = $1 FOR NO KEY UPDATE;
+
 -- name: drop
--- Gives up $2 events of an endpoint for which too many wait, those whose turn is next, and counts them.
+-- Gives up what is beyond $3 of the events that wait for an endpoint, $2 at once, those whose turn is next, and counts
+-- them. The caller holds the endpoint: what each of two processes had counted before would be given up twice over.
 WITH surplus AS (
     SELECT d.webhook_id, d.event_id FROM webhook_deliveries d
     WHERE d.webhook_id = $1 AND d.state = 'waiting' AND d.lease_until IS NULL
-    ORDER BY d.next_attempt_at, d.event_id LIMIT $2
+    ORDER BY d.next_attempt_at, d.event_id
+    LIMIT least($2, greatest(0, (SELECT count(*) FROM webhook_deliveries
+                                 WHERE webhook_id = $1 AND state = 'waiting') - $3::integer))
     FOR UPDATE SKIP LOCKED
 ), dropped AS (
     DELETE FROM webhook_deliveries d USING surplus s
@@ -177,10 +184,11 @@ FROM (
 WHERE d.webhook_id = old.webhook_id AND d.event_id = old.event_id;
 
 -- name: forget
--- Deliveries that were settled before $1. $2 how many at once
+-- Deliveries that were settled before $1, but for one that its owner has just asked for again. $2 how many at once
 DELETE FROM webhook_deliveries
 WHERE (webhook_id, event_id) IN (
     SELECT webhook_id, event_id FROM webhook_deliveries WHERE settled_at < $1 ORDER BY settled_at LIMIT $2
+    FOR UPDATE SKIP LOCKED
 );
 
 -- name: removed

@@ -221,6 +221,18 @@ async def test_what_waits_is_bounded_and_counted(db: Database, tenant: Tenant, m
     assert [row["dropped"] for row in dropped] == [20, 0]
 
 
+async def test_two_processes_give_up_no_more_than_one(
+    db: Database, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "MAX_WAITING", 10)
+    monkeypatch.setattr(upkeep, "ROWS_AT_ONCE", 4)
+    await add_webhook(db, tenant)
+    await happen(db, tenant, 60)
+    keepers = [WebhookUpkeep(db, kept_days=7, metrics=WebhookMetrics()) for _ in range(3)]
+    assert sum(await asyncio.gather(*(keeper.bound() for keeper in keepers))) == 50
+    assert len(await rows(db)) == 10
+
+
 async def test_what_waits_too_long_is_given_up_and_forgotten(db: Database, tenant: Tenant) -> None:
     await add_webhook(db, tenant)
     await happen(db, tenant, 3)

@@ -50,12 +50,9 @@ class WebhookUpkeep:
         self._metrics.waiting.set(sum(waiting.values()))
         dropped = 0
         for webhook_id, rows in waiting.items():
-            surplus = rows - MAX_WAITING
-            while surplus > 0:
-                async with self._db.connection() as conn:
-                    gone = await store.drop(conn, webhook_id, min(surplus, ROWS_AT_ONCE))
-                dropped += gone
-                surplus = surplus - gone if gone else 0
+            if rows > MAX_WAITING:
+                give_up = partial(store.drop, webhook_id=webhook_id, limit=ROWS_AT_ONCE, kept=MAX_WAITING)
+                dropped += await self._in_batches(give_up)
         if dropped:
             log.warning("events dropped: too many waited for their webhooks", events=dropped)
             self._metrics.dropped.inc(dropped)
