@@ -38,8 +38,8 @@ ORDER BY walk.webhook_id;
 --   $10 event types that the caller knows: what a newer release wrote is left to it
 -- What others still hold of an endpoint takes its room, and who has the least under way comes first: so neither does one
 -- with older events keep the others out, nor one with many endpoints. With each comes the event, unless it is forgotten.
--- Rows are locked where they are found, passing those in somebody's hands, and then updated by their key alone: by more,
--- a plan made while nothing waited would look for them among all that waits.
+-- Rows are locked where they are found, passing those in somebody's hands, and then updated where they lie: to a plan made
+-- while the table was empty, reading all of it is as good as any index. One that was changed between is not found there.
 WITH room AS (
     SELECT w.*, held.rows AS held, CASE WHEN w.failures > 0 THEN $7::integer ELSE $6::integer END - held.rows AS free
     FROM webhooks w
@@ -52,7 +52,7 @@ WITH room AS (
 due AS MATERIALIZED (
     SELECT found.*, room.organisation_id, room.held
     FROM room CROSS JOIN LATERAL (
-        SELECT d.webhook_id, d.event_id, d.next_attempt_at, d.lease_owner AS old_owner
+        SELECT d.ctid AS place, d.webhook_id, d.event_id, d.next_attempt_at, d.lease_owner AS old_owner
         FROM webhook_deliveries d
         WHERE d.webhook_id = room.id AND d.state = 'waiting' AND d.next_attempt_at <= $2
           AND d.event_type = ANY ($10::text[])
@@ -77,7 +77,7 @@ claimed AS (
     UPDATE webhook_deliveries d
     SET lease_owner = $1, lease_fence = d.lease_fence + 1, lease_until = $3, next_attempt_at = $3
     FROM chosen c
-    WHERE d.webhook_id = c.webhook_id AND d.event_id = c.event_id
+    WHERE d.ctid = c.place
     RETURNING d.webhook_id, d.event_id, d.lease_fence, d.attempts, c.old_owner
 )
 SELECT c.webhook_id, r.organisation_id AS tenant_id, c.event_id, c.lease_fence, c.attempts, c.old_owner, r.url, r.secret_sealed,

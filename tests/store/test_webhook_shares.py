@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import msgspec
+import pytest
 
 from clawmail.base.ids import new_id
 from clawmail.core.webhooks.decide import settlement
@@ -87,13 +88,16 @@ async def test_what_an_address_of_before_answered_is_not_held_against_the_new_on
     assert tuple(row) == (0, None, None)
 
 
-async def test_a_plan_made_while_nothing_waited_serves_a_flood(db: Database, tenant: Tenant) -> None:
+@pytest.mark.parametrize("analysed", [False, True])
+async def test_a_plan_made_for_an_empty_table_serves_a_flood(db: Database, tenant: Tenant, analysed: bool) -> None:
     """Plans are made once (``plans_once``), and the queue is empty most of the time."""
     hook = await add_webhook(db, tenant)
     queue = Database(db.url, pool_size=1, plans_once=True)
     await queue.open()
     try:
         async with queue.connection() as conn:
+            if analysed:
+                await conn.execute("VACUUM ANALYZE webhook_deliveries")
             later = datetime.now(UTC) + timedelta(hours=1)
             arguments: tuple[object, ...] = (ME, later, later + SOON, 50, [hook], 4, 1, [], 64, ["received"])
             kinds = "uuid, timestamptz, timestamptz, integer, uuid[], integer, integer, uuid[], integer, text[]"
