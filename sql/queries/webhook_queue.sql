@@ -177,7 +177,7 @@ SET state = 'failed', settled_at = $2, lease_owner = NULL, lease_until = NULL, l
     last_error = coalesce(d.last_error, 'it waited too long')
 FROM (
     SELECT webhook_id, event_id FROM webhook_deliveries
-    WHERE state = 'waiting' AND waiting_since < $1
+    WHERE settled_at IS NULL AND waiting_since < $1
     ORDER BY waiting_since LIMIT $3
     FOR UPDATE SKIP LOCKED
 ) AS old
