@@ -102,6 +102,10 @@ class Receiver:
         async with self._large.place(current_tenant.get()):
             return await self._receive(envelope)
 
+    async def give_way(self, seconds: float) -> None:
+        """Rests after a piece of a large message that took ``seconds``, while there is small mail."""
+        await self._writer.rest(seconds)
+
     async def _receive(self, envelope: Envelope) -> str:
         message = await _split(envelope.raw)
         await self._refuse_loops(message)

@@ -155,10 +155,10 @@ class Writer:
             tried.written.clear()
         async with self._db.transaction() as conn:
             tried.backend = conn.get_server_pid()
-            tried.written += await postings.post(conn, batch, self._rest)
+            tried.written += await postings.post(conn, batch, self.rest)
 
-    async def _rest(self, seconds: float) -> None:
-        """Between two pieces of a large message, of which the last took so long."""
+    async def rest(self, seconds: float) -> None:
+        """After a piece of a large message that took ``seconds``: as long, while small mail comes."""
         await asyncio.sleep(rest_after(seconds, asyncio.get_running_loop().time() - self._small_at))
 
     async def _is_stored(self, tried: _Try) -> bool:

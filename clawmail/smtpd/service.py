@@ -42,6 +42,10 @@ class Receives(Protocol):
         """Keeps the message and returns its queue id after the commit. Raises Refused or ClawmailError."""
         ...
 
+    async def give_way(self, seconds: float) -> None:
+        """Rests after a piece of a large message that took ``seconds``, while others have small ones."""
+        ...
+
 
 class Judges(Protocol):
     """``core.strangers.Strangers``: the optional checks of who knocks."""

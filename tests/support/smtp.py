@@ -36,6 +36,13 @@ class ScriptedReceiver:
     keep: bool = True
     checked: list[tuple[str, str, str]] = field(default_factory=list)
     received: int = 0
+    #: rests between pieces of large messages.
+    rests: int = 0
+
+    async def give_way(self, seconds: float) -> None:
+        assert seconds >= 0
+        self.rests += 1
+        await asyncio.sleep(0)
 
     async def judge_recipient(self, address: str) -> Recipient:
         if self.recipient_failure is not None:

@@ -45,6 +45,28 @@ async def test_the_envelope_holds_what_was_said(tmp_path: Path) -> None:
     assert receiver.checked == [("127.0.0.1", "A@Sender.Test", "client.test")]
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_large_message_gives_way_while_it_comes_in(tmp_path: Path, *, chunked: bool) -> None:
+    receiver = ScriptedReceiver()
+    large = b"Subject: x\r\n\r\n" + b"a line of it\r\n" * (2 * content.LARGE_BYTES // 14)
+    async with open_door(door_settings(tmp_path), receiver) as door:
+        client = await Client.connect(door.addresses[0])
+        await client.hello()
+        for message in (b"Subject: small\r\n\r\n", large):
+            before = receiver.rests
+            await client.say("MAIL FROM:<>")
+            await client.say("RCPT TO:<agent@example.test>")
+            if chunked:
+                client.send(b"BDAT %d LAST\r\n" % len(message) + message)
+            else:
+                await client.say("DATA")
+                client.send(message + b".\r\n")
+            assert (await client.reply())[:3] == "250"
+            assert (receiver.rests > before) == (message is large)
+        await client.close()
+    assert receiver.envelopes[1].raw == large
+
+
 @pytest.mark.parametrize(
     ("greeting", "parameters", "tls", "word"),
     [

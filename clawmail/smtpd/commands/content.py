@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
 #: seconds after which a message's average speed is judged, so that a slow start is forgiven.
 SPEED_GRACE_SECONDS = 10.0
-#: octets of a message that is put together beside the loop.
-THREAD_BYTES = 1024 * 1024
+#: octets of a message that gives way to others' while it comes in, and is put together beside the loop.
+LARGE_BYTES = 1024 * 1024
 #: digits of a chunk's size; a longer number is no size.
 MAX_SIZE_DIGITS = 12
 #: octets of a refused chunk that are read and thrown away; beyond it the session is closed.
@@ -47,11 +48,12 @@ async def data(session: Session, argument: str) -> str:
     rest: bytes | None = None
     while rest is None:
         block = await session.read_block(watch.deadline())
+        began = time.perf_counter()
         rest = reader.feed(block)
         load.grown()
         if rest is None:
             watch.passed(len(block))
-            await asyncio.sleep(0)  # what is at hand already is read with turns for others in between
+            await _give_way(session, collector, time.perf_counter() - began)
     session.unread(rest)
     return await _finish(session, transaction, collector)
 
@@ -72,13 +74,23 @@ async def bdat(session: Session, argument: str) -> str:
         await _swallow(session, size)
     else:
         async for block in _octets(session, size):
+            began = time.perf_counter()
             collector.add(block)
             load.grown()
+            await _give_way(session, collector, time.perf_counter() - began)
     if last:
         return await _finish(session, transaction, collector)
     if collector.problem is not None:
         raise Refused(*collector.problem.value)
     return f"250 2.0.0 {size} octets taken"
+
+
+async def _give_way(session: Session, collector: Collector, seconds: float) -> None:
+    """After a block that took ``seconds``: others have their turn, and a large message rests while they have mail."""
+    if collector.size > LARGE_BYTES:
+        await session.service.receiver.give_way(seconds)
+    else:
+        await asyncio.sleep(0)
 
 
 def _ready(session: Session) -> Transaction:
@@ -134,7 +146,7 @@ async def _finish(session: Session, transaction: Transaction, collector: Collect
     try:
         if collector.problem is not None:
             raise Refused(*collector.problem.value)
-        raw = collector.finish() if collector.size <= THREAD_BYTES else await asyncio.to_thread(collector.finish)
+        raw = collector.finish() if collector.size <= LARGE_BYTES else await asyncio.to_thread(collector.finish)
         session.service.pacing.count_octets(session.client_ip, len(raw))
         if collector.problem is not None:
             raise Refused(*collector.problem.value)
