@@ -42,6 +42,16 @@ IDLE_SECONDS = 60.0
 #: what a server says that goes on serving, and has undone what it was asked.
 REFUSALS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.ReadOnlySQLTransactionError)
 
+#: what goes wrong with a connection, RuntimeError among it (``_is_write_after_loss``).
+FAILURES = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+    RuntimeError,
+)
+
 log = logger("store")
 
 
@@ -69,11 +79,16 @@ def translate(error: BaseException) -> errors.ClawmailError | None:
         TimeoutError,
         OSError,
     )
-    if not isinstance(error, unwell):
+    if not isinstance(error, unwell) and not _is_write_after_loss(error):
         return None
     found = errors.StoreUnwell("the store is not available")
     found.answered = isinstance(error, REFUSALS)
     return found
+
+
+def _is_write_after_loss(error: BaseException) -> bool:
+    """uvloop's words for a connection that is gone: asyncpg says goodbye to it when it gives up a statement."""
+    return isinstance(error, RuntimeError) and str(error).endswith("the handler is closed")
 
 
 async def _as_it_is(_connection: Connection) -> None:
@@ -158,7 +173,7 @@ class Database:
                     yield connection
             finally:
                 self._turns.leave()
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError) as e:
+        except FAILURES as e:
             known = translate(e)
             if known is None:
                 raise
@@ -183,13 +198,7 @@ class Database:
         while True:
             try:
                 await self._listen_once(channel, heard, lost)
-            except (
-                asyncpg.PostgresError,
-                asyncpg.InterfaceError,
-                asyncpg.InternalClientError,
-                OSError,
-                TimeoutError,
-            ) as error:
+            except FAILURES as error:
                 log.warning("not listening", channel=channel, problem=str(error) or type(error).__name__)
             if lost is not None:
                 lost()
