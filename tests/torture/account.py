@@ -75,6 +75,8 @@ class Account:
     longest_ahead: float = 0.0
     #: broken promises, each in words.
     lost: list[str] = field(default_factory=list)
+    #: answers that a server in trouble may not give, each in words.
+    turned_away: list[str] = field(default_factory=list)
     #: copies that nothing explains.
     unexplained: list[str] = field(default_factory=list)
     #: what ``clawmail verify`` finds.
@@ -85,7 +87,7 @@ class Account:
     @property
     def clean(self) -> bool:
         """Whether everything promised was kept, once or with a reason."""
-        return not (self.lost or self.unexplained or self.wrong or self.tracebacks)
+        return not (self.lost or self.turned_away or self.unexplained or self.wrong or self.tracebacks)
 
 
 async def settle_accounts(world: World) -> Account:
@@ -93,7 +95,7 @@ async def settle_accounts(world: World) -> Account:
     account = Account()
     await _count_incoming(world, account)
     await _count_sent(world, account)
-    account.lost += world.ledger.turned_away
+    account.turned_away = world.ledger.turned_away
     account.tracebacks = [line for node in world.nodes for line in node.faults_of_ours()]
     db = Database(world.database_url, pool_size=2)
     await db.open()

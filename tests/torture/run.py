@@ -101,6 +101,7 @@ def print_table(strikes: Sequence[Strike], accounts: Sequence[Account], refusals
     table.add_row("duplicates", str(duplicates), "", explained)
     table.add_row("refusals heard", "", "", ", ".join(f"{what} {count}" for what, count in sorted(refusals.items())))
     table.add_row("lost", str(sum(len(a.lost) for a in accounts)))
+    table.add_row("answered as nobody may be", str(sum(len(a.turned_away) for a in accounts)))
     table.add_row("duplicates unexplained", str(sum(len(a.unexplained) for a in accounts)))
     table.add_row("wrong by clawmail verify", str(sum(len(a.wrong) for a in accounts)))
     table.add_row("tracebacks logged", str(sum(len(a.tracebacks) for a in accounts)))
@@ -109,5 +110,5 @@ def print_table(strikes: Sequence[Strike], accounts: Sequence[Account], refusals
     for line, count in tracebacks.most_common(5):
         console.print(f"  {count} x {line}", style="red", markup=False)
     for account in accounts:
-        for line in [*account.lost, *account.unexplained, *account.wrong][:50]:
+        for line in [*account.lost, *account.turned_away, *account.unexplained, *account.wrong][:50]:
             console.print("  " + line, style="red", markup=False)

@@ -56,7 +56,7 @@ class Node:
 
     def faults_of_ours(self) -> list[str]:
         """Log lines with a traceback: the server met something it has no word for."""
-        return [f"{line['event']}: {line['exception'][-400:]}" for line in self.log if line.get("exception")]
+        return [f"{line['event']}: {line['exception'][-4000:]}" for line in self.log if line.get("exception")]
 
     @property
     def address(self) -> str:
