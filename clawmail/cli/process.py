@@ -38,6 +38,9 @@ LOOK_SECONDS = 0.5
 #: seconds beyond the grace period after which a worker is killed.
 KILL_AFTER_SECONDS = 10.0
 PR_SET_PDEATHSIG = 1
+#: mallopt(3): pieces of memory from this size on are the kernel's.
+M_MMAP_THRESHOLD = -3
+LARGE_PIECE_BYTES = 4 * 1024 * 1024
 #: how long a thread that computes may keep the interpreter while the event loop waits for it. Python's own 5 ms would
 #: be felt in every step of everybody's mail.
 SWITCH_SECONDS = 0.001
@@ -64,11 +67,21 @@ def run(
     """
     logging.configure(settings.server.log_level, settings.server.log_format)
     sys.setswitchinterval(SWITCH_SECONDS)
+    _give_memory_back()
     try:
         status = _run_loop(_serve(settings, config_path, read_again, worker=worker, on_ready=on_ready))
     except (OSError, ValueError, StoreUnwell) as error:
         raise click.ClickException(f"cannot start: {error}") from None
     sys.exit(status)
+
+
+def _give_memory_back() -> None:
+    """What is large comes from the kernel, and goes back when it is free.
+
+    Left to itself, glibc takes the largest piece it has seen freed for a usual one, and keeps as much, for each thread.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # another C library has other habits
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_PIECE_BYTES)
 
 
 def connections_for(settings: Settings) -> int:

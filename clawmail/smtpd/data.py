@@ -18,7 +18,7 @@ DOT = b"\r\n."
 #: how a block may end so that END, or a dot to be taken off, might still come: the longest first.
 BEGINNINGS = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")
 #: octets of the blocks in which a message is kept until it is whole.
-BLOCK_OCTETS = 256 * 1024
+BLOCK_OCTETS = 512 * 1024
 
 
 class Problem(enum.Enum):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from clawmail.base.settings import Smtp
@@ -134,3 +135,5 @@ class Service:
     submit: Submits | None = None
     #: None: an inbox may hand in as much as it likes.
     count_send: Counts | None = None
+    #: one large message at a time is put together, because it is in memory twice meanwhile.
+    joining: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -146,7 +146,7 @@ async def _finish(session: Session, transaction: Transaction, collector: Collect
     try:
         if collector.problem is not None:
             raise Refused(*collector.problem.value)
-        raw = collector.finish() if collector.size <= LARGE_BYTES else await asyncio.to_thread(collector.finish)
+        raw = await _whole(session, collector)
         session.service.pacing.count_octets(session.client_ip, len(raw))
         if collector.problem is not None:
             raise Refused(*collector.problem.value)
@@ -159,6 +159,13 @@ async def _finish(session: Session, transaction: Transaction, collector: Collect
     finally:
         session.end_transaction()
         session.message_done()
+
+
+async def _whole(session: Session, collector: Collector) -> bytes:
+    if collector.size <= LARGE_BYTES:
+        return collector.finish()
+    async with session.service.joining:
+        return await asyncio.to_thread(collector.finish)
 
 
 async def _hand_on(session: Session, transaction: Transaction, raw: bytes) -> str:
