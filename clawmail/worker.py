@@ -20,6 +20,9 @@ GATHER_SECONDS = 0.005
 #: pause between a NOTIFY and the claim. Who queued something carries it himself, if he can; but every commit notifies,
 #: its own process too, and without the pause each would bring one claim more, in every process, that finds nothing.
 HEARD_SECONDS = 0.05
+#: so many claims that bring nothing, each so soon after the last, are in vain: what is due is paused or has no room.
+#: Then there is a pause before each, until one brings something. Every mail for a paused destination wakes us.
+VAIN_CLAIMS, SOON_SECONDS, VAIN_SECONDS = 3, 0.1, 0.05
 #: gaps between tries while the database is away.
 STORE_GAP_SECONDS = 1.0
 #: longest and shortest pause between two heartbeats.
@@ -102,13 +105,20 @@ class OutboundWorker:
             await asyncio.sleep(STORE_GAP_SECONDS)
 
     async def _claim_loop(self) -> None:
+        loop = asyncio.get_running_loop()
+        vain, asked = 0, -SOON_SECONDS
         while True:
             self._wake.clear()
+            before, asked = asked, loop.time()
             claim = await self.outbound.claim()
             if claim is not None and not claim.complete:
                 continue
+            brought = claim is None or claim.deliveries
+            vain = 0 if brought or asked - before > SOON_SECONDS else vain + 1
             await self._rest(self._until(claim.next_due if claim is not None else None))
-            if self.outbound.held:
+            if vain >= VAIN_CLAIMS:
+                await asyncio.sleep(VAIN_SECONDS)
+            elif self.outbound.held:
                 await asyncio.sleep(GATHER_SECONDS)
 
     async def _rest(self, seconds: float) -> None:
