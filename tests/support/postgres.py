@@ -16,6 +16,8 @@ from clawmail.store.migrate import migrate
 TEMPLATE = "clawmail_template"
 #: tests of logic need no disk: durability has tests of its own, on the daemon as it is shipped.
 WITHOUT_DISK = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
+#: what it says of clients that tests cut off would come out of the log of ours, in the middle of what a command prints.
+SILENT = {"log_min_messages": "panic"}
 #: files in memory, and the room there has to be: containers often have 64 MB, which is no room at all.
 MEMORY, ROOM_BYTES = Path("/dev/shm"), 2 << 30
 
@@ -64,7 +66,7 @@ def new_server_directory() -> Path:
 
 async def start_test_server(directory: Path) -> TestServer:
     """Starts the server under ``directory`` and makes the template."""
-    server = EmbeddedPostgres(directory, settings={**WITHOUT_DISK, "max_wal_size": "128MB"})
+    server = EmbeddedPostgres(directory, settings={**WITHOUT_DISK, **SILENT, "max_wal_size": "128MB"})
     await server.start()
     made = TestServer(server)
     connection = await asyncpg.connect(server.url)
