@@ -22,7 +22,7 @@ from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from clawmail.base.log import logger
-from clawmail.base.tenant import current_tenant
+from clawmail.base.tenant import current_tenant, house_task
 from clawmail.store.turns import Turns
 
 #: octets from which a message is worth the way; below, a thread has read it before the other process would know of it.
@@ -114,7 +114,7 @@ class Aside:
     def _rest(self) -> None:
         """Nothing to do for now; if it stays so, the process ends."""
         loop = asyncio.get_running_loop()
-        self._idle = loop.call_later(IDLE_SECONDS, lambda: loop.create_task(self.close(), name="end the process aside"))
+        self._idle = loop.call_later(IDLE_SECONDS, lambda: house_task(self.close(), "end the process aside"))
 
     async def _end(self) -> None:
         if self._idle is not None:

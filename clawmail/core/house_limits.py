@@ -15,6 +15,7 @@ from limits import RateLimitItem
 
 from clawmail.base.errors import StoreUnwell
 from clawmail.base.log import logger
+from clawmail.base.tenant import house_task
 from clawmail.core.limits import FALLBACK_SECONDS, MAX_CALLERS, SHARED_SECONDS, BoundedMemory, MemoryLimiter
 from clawmail.store import rate_counts
 from clawmail.store.db import Database
@@ -88,7 +89,7 @@ class HouseCounts(BoundedMemory):
 
     def _exchange_soon(self) -> None:
         self._timer = None
-        task = asyncio.get_running_loop().create_task(self.exchange(), name="exchange limits")
+        task = house_task(self.exchange(), "exchange limits")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from clawmail.base.errors import Conflict, Invalid, StoreUnwell, Unprocessable
 from clawmail.base.log import logger
+from clawmail.base.tenant import house_task
 from clawmail.model.outgoing import Idempotency
 from clawmail.store import idempotency as store
 from clawmail.store.db import Database
@@ -121,7 +122,7 @@ class OnceOnly:
         begun_before = loop.time() - RENEW_SECONDS
         self._timer = loop.call_later(RENEW_SECONDS, self._look_for_long_ones) if self._held else None
         if long := {claim: place for claim, (place, begun) in self._held.items() if begun <= begun_before}:
-            task = loop.create_task(self._renew(long), name="renew claims on keys")
+            task = house_task(self._renew(long), "renew claims on keys")
             self._renewals.add(task)
             task.add_done_callback(self._renewals.discard)
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from clawmail.base.errors import StoreUnwell
 from clawmail.base.log import logger
+from clawmail.base.tenant import house_task
 from clawmail.core.limits import FALLBACK_SECONDS, SHARED_SECONDS
 from clawmail.store import rate_counts
 from clawmail.store.db import Database
@@ -135,7 +136,7 @@ class Rates:
 
     def _exchange_soon(self) -> None:
         self._timer = None
-        task = asyncio.get_running_loop().create_task(self._exchange(), name="exchange rates")
+        task = house_task(self._exchange(), "exchange rates")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
+from clawmail.base.tenant import house_task
 from clawmail.net.dns_cache import DnsCache, Key
 from clawmail.net.dns_wire import (
     MAX_CNAMES,
@@ -127,7 +128,7 @@ class DnsResolver:
                 return _NOT_A_NAME
             if self._closed:
                 return _failure("the resolver is closed")
-            task = asyncio.get_running_loop().create_task(self._settle(key), name=f"dns {kind}")
+            task = house_task(self._settle(key), f"dns {kind}")
             self._asking[key] = task
             task.add_done_callback(lambda _: self._asking.pop(key, None))
         # Unlike ``await task``, this leaves the task alone when the one who waits is cancelled.

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 
 from clawmail.base.errors import StoreUnwell
 from clawmail.base.log import logger
+from clawmail.base.tenant import house_task
 from clawmail.net.fetch import Fetcher
 from clawmail.protocol.dns import Resolver
 from clawmail.protocol.mtasts import MAX_POLICY_OCTETS, POLICY_URL, StsPolicy, Unreadable, policy_id, read_policy
@@ -103,7 +104,7 @@ class MtaSts:
         """However many deliveries wait for a policy, it is fetched once."""
         task = self._fetching.get(domain)
         if task is None:
-            task = asyncio.create_task(self._fetch(domain, current, known), name=f"mta-sts {domain}")
+            task = house_task(self._fetch(domain, current, known), f"mta-sts {domain}")
             self._fetching[domain] = task
             task.add_done_callback(lambda _task: self._fetching.pop(domain, None))
         return await asyncio.shield(task)

@@ -18,6 +18,7 @@ from uuid import UUID
 from clawmail.base.errors import StoreUnwell
 from clawmail.base.ids import new_id
 from clawmail.base.log import logger
+from clawmail.base.tenant import current_tenant
 from clawmail.core.webhooks.decide import reports, settlement
 from clawmail.core.webhooks.metrics import WebhookMetrics
 from clawmail.core.webhooks.post import Poster
@@ -142,6 +143,7 @@ class WebhookQueue:
 
     async def _carry(self, claimed: ClaimedWebhook, view: EmailView | None, asked: float) -> None:
         """Posts one, while it is ours for certain: a process that slept finds its lease gone by a clock of its own."""
+        current_tenant.set(claimed.tenant_id)
         if time.monotonic() + self._timeout > asked + self._lease_seconds:
             self._metrics.leases_lost.inc()
             return
