@@ -54,6 +54,7 @@ from clawmail.core.webhooks.endpoints import Webhooks
 from clawmail.core.webhooks.metrics import WebhookMetrics
 from clawmail.core.webhooks.parts import make_poster, make_queue
 from clawmail.core.webhooks.post import Poster
+from clawmail.core.webhooks.queue import WebhookQueue
 from clawmail.core.webhooks.upkeep import WebhookUpkeep
 from clawmail.core.writer import Writer
 from clawmail.net.resolver import DnsResolver
@@ -80,23 +81,14 @@ def build(settings: Settings, database_url: str, *, resolver: Resolver | None = 
     resolver = resolver or _dns_resolver(settings, cache_entries=settings.dns.cache_entries)
     # People change their DNS and ask again at once: set-up checks remember nothing.
     fresh = _dns_resolver(settings, cache_entries=0)
-    directory = Directory(
-        db,
-        catch_all_local_part=settings.inbox.catch_all_local_part,
-        quota_bytes=settings.inbox.storage_quota_bytes,
-        catches_all=settings.smtp.unknown_local_part == "catch-all",
-    )
+    directory = _directory(settings, db)
     signers = Signers(directory, keyring, with_ed25519=settings.outbound.ed25519)
     access, aside = Access(db), Aside()
     writer = Writer(filing_db, on_deliveries=lambda: worker.wake())
     our_names = OurNames(directory, hostname=settings.hostname, mx_label=settings.server.mx_label)
     receiver = _receiver(settings, db, directory, resolver, writer, signers, our_names, aside, keyring)
     submitter = Submitter(
-        db,
-        directory,
-        writer,
-        signers,
-        aside,
+        *(db, directory, writer, signers, aside),
         max_message_bytes=settings.smtp.max_message_bytes,
         max_recipients=settings.smtp.max_recipients,
         return_path=Proofs(keyring).return_path if settings.outbound.return_path == "delivery" else None,
@@ -111,6 +103,16 @@ def build(settings: Settings, database_url: str, *, resolver: Resolver | None = 
     webhook_upkeep = WebhookUpkeep(db, kept_days=settings.retention.webhook_days, metrics=webhook_metrics)
     chores += webhook_upkeep.chores(clock, every_seconds=FORGET_SECONDS)
     strangers = Strangers(settings.smtp, settings.hostname, db, resolver)
+    door = SmtpDoor(
+        settings,
+        receiver,
+        rates=Rates(db),
+        strangers=strangers,
+        authenticate=access.inbox,
+        submit=submitter.submit_raw,
+        count_send=services.limits.count_send,
+        probe=services.check_store,
+    )
     return App(
         settings=settings,
         databases=databases,
@@ -124,26 +126,10 @@ def build(settings: Settings, database_url: str, *, resolver: Resolver | None = 
         aside=aside,
         services=services,
         worker=worker,
-        webhooks=WebhookWorker(
-            lambda on_result: make_queue(
-                queue_db, poster, settings.webhooks, metrics=webhook_metrics, clock=clock, on_result=on_result
-            ),
-            poll_seconds=settings.webhooks.poll_seconds,
-            listen=queue_db.listen,
-            clock=clock,
-        ),
+        webhooks=_webhook_worker(settings, queue_db, poster, webhook_metrics, clock),
         upkeep=Upkeep([*chores, Chore("forget strangers", FORGET_SECONDS, strangers.sweep)]),
         api=ApiServer(settings, services, ROUTES),
-        door=SmtpDoor(
-            settings,
-            receiver,
-            rates=Rates(db),
-            strangers=strangers,
-            authenticate=access.inbox,
-            submit=submitter.submit_raw,
-            count_send=services.limits.count_send,
-            probe=services.check_store,
-        ),
+        door=door,
     )
 
 
@@ -156,6 +142,15 @@ def _databases(settings: Settings, url: str) -> tuple[Database, Database, Databa
         for share, plans_once in zip(shares, (False, True, True), strict=True)
     )
     return requests, filing, queue
+
+
+def _directory(settings: Settings, db: Database) -> Directory:
+    return Directory(
+        db,
+        catch_all_local_part=settings.inbox.catch_all_local_part,
+        quota_bytes=settings.inbox.storage_quota_bytes,
+        catches_all=settings.smtp.unknown_local_part == "catch-all",
+    )
 
 
 def _dns_resolver(settings: Settings, *, cache_entries: int) -> DnsResolver:
@@ -187,6 +182,15 @@ def _receiver(
     )
     receipts = Receipts(writer, signers, hostname=settings.hostname)
     return Receiver(settings, db, directory, resolver, writer, forwarder, Feedback(db, keyring), receipts, aside)
+
+
+def _webhook_worker(
+    settings: Settings, db: Database, poster: Poster, metrics: WebhookMetrics, clock: HouseClock
+) -> WebhookWorker:
+    def make(on_result: Callable[[], None]) -> WebhookQueue:
+        return make_queue(db, poster, settings.webhooks, metrics=metrics, clock=clock, on_result=on_result)
+
+    return WebhookWorker(make, poll_seconds=settings.webhooks.poll_seconds, listen=db.listen, clock=clock)
 
 
 def _outbound_worker(
