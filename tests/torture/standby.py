@@ -26,6 +26,7 @@ class Pair:
     def __init__(self, directory: Path) -> None:
         # PostgreSQL refuses to run as root.
         self._user = "nobody" if os.getuid() == 0 else None
+        self._directory = directory
         self.primary, self._standby = directory / "a", directory / "b"
         for place in (self.primary, self._standby):
             place.mkdir()
@@ -67,6 +68,9 @@ class Pair:
     async def replace_the_dead(self) -> None:
         """Makes the server that was killed the new standby, from a fresh copy."""
         shutil.rmtree(self._standby / "data")
+        # Its lock names a process that is gone, or that may be anybody's by now.
+        for left in self._standby.glob(".s.PGSQL.*"):
+            left.unlink()
         await self._follow()
 
     async def _follow(self) -> None:
@@ -109,7 +113,8 @@ class Pair:
         )
         async with asyncio.timeout(PATIENCE_SECONDS):
             if await process.wait() != 0:
-                raise RuntimeError(f"{command} {arguments} failed with {process.returncode}")
+                said = "".join(f"\n{log.parent.name}: {log.read_text()[-1000:]}" for log in self._directory.glob("*/log"))
+                raise RuntimeError(f"{command} {arguments} failed with {process.returncode}{said}")
 
 
 @asynccontextmanager
