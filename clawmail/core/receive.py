@@ -9,35 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AbstractContextManager
 from uuid import UUID
 
 from clawmail.base.errors import QuotaExceeded
-from clawmail.base.ids import new_id
 from clawmail.base.log import logger
 from clawmail.base.settings import Settings
 from clawmail.base.tenant import current_tenant
 from clawmail.core.admission import Admission
 from clawmail.core.aside import Aside
 from clawmail.core.authenticate import MAX_QUESTIONS, MAX_SECONDS, Verdict, authenticate
-from clawmail.core.described import described
 from clawmail.core.directory import Directory
 from clawmail.core.envelope import Envelope, Recipient, Refused
 from clawmail.core.forwards import Forwarder
+from clawmail.core.incoming import event_of, filing_of, message_of
 from clawmail.core.outbound.feedback import Feedback, Report, read_report
 from clawmail.core.outbound.reporter import may_be_report, speakers
 from clawmail.core.receipts import Receipts
-from clawmail.core.trace import (
-    MAX_RECEIVED,
-    MAX_RECEIVED_BY_US,
-    hosts_passed,
-    received_field,
-    return_path_field,
-)
+from clawmail.core.trace import MAX_RECEIVED, MAX_RECEIVED_BY_US, hosts_passed
 from clawmail.core.writer import Writer
-from clawmail.model.events import Event, EventType
-from clawmail.model.mail import Filing, Message, Posting, sender_warning
+from clawmail.model.mail import Message, Posting
 from clawmail.model.tenancy import Domain, Inbox
-from clawmail.protocol.authres import results_field
 from clawmail.protocol.dns import Address, BudgetedResolver, Resolver
 from clawmail.protocol.headers import RawMessage, split_message
 from clawmail.protocol.mime.parse import ParsedMessage, parse_message
@@ -102,6 +94,10 @@ class Receiver:
         async with self._large.place(current_tenant.get()):
             return await self._receive(envelope)
 
+    def on_its_way(self) -> AbstractContextManager[None]:
+        """Says that this task is about to hand in mail, so that it may share the next commit."""
+        return self._writer.on_its_way()
+
     async def give_way(self, seconds: float) -> None:
         """Rests after a piece of a large message that took ``seconds``, while there is small mail."""
         await self._writer.rest(seconds)
@@ -112,7 +108,7 @@ class Receiver:
         verdict = await self._authenticate(envelope, message)
         self._apply_dmarc(verdict)
         parsed = await self._parse(message)
-        kept = self._message(envelope, verdict, parsed)
+        kept = message_of(envelope, verdict, parsed, hostname=self._hostname, disposition=self._disposition(verdict))
         if homes := await self._homes(envelope, message, parsed, verdict):
             await self._write(await self._posting(envelope, kept, parsed, verdict, homes))
             await self._receipts.send(envelope, proved=verdict.spf is not None and verdict.spf.result == "pass")
@@ -211,38 +207,6 @@ class Receiver:
                 homes.setdefault(inbox.id, (inbox, domain))
         return homes
 
-    def _message(self, envelope: Envelope, verdict: Verdict, parsed: ParsedMessage) -> Message:
-        identifier = envelope.message_id or new_id()
-        from_address = parsed.from_.address if parsed.from_ else ""
-        trace = (
-            return_path_field(envelope.mail_from)
-            + received_field(envelope, hostname=self._hostname, queue_id=identifier)
-            + results_field(verdict.authentication_results(self._hostname))
-        )
-        return Message(
-            id=identifier,
-            raw=envelope.raw,
-            trace=trace,
-            rfc_message_id=parsed.message_id,
-            in_reply_to=parsed.in_reply_to,
-            reference_ids=parsed.references,
-            subject=parsed.subject or "",
-            from_address=from_address or envelope.mail_from,
-            from_name=parsed.from_.name if parsed.from_ else "",
-            envelope_from=envelope.mail_from,
-            sender_warning=sender_warning(from_address, envelope.mail_from),
-            to_addresses=tuple(box.address for box in parsed.to if box.address),
-            cc_addresses=tuple(box.address for box in parsed.cc if box.address),
-            bcc_addresses=(),
-            reply_to=tuple(box.address for box in parsed.reply_to if box.address),
-            body_text=parsed.text,
-            body_html=parsed.html,
-            attachments=described(parsed),
-            authentication={**verdict.as_api(), "disposition": self._disposition(verdict)},
-            received_at=envelope.received_at,
-            notes=parsed.notes,
-        )
-
     async def _posting(
         self,
         envelope: Envelope,
@@ -252,32 +216,14 @@ class Receiver:
         homes: dict[UUID, tuple[Inbox, Domain]],
     ) -> Posting:
         """One copy per inbox, however many of the RCPTs lead there; forwards of each domain's rules; their events."""
-        filings = tuple(_filing(inbox) for inbox, _ in homes.values())
-        events = [self._received_event(envelope, filing, verdict) for filing in filings]
+        filings = tuple(filing_of(inbox) for inbox, _ in homes.values())
+        events = [event_of(envelope, filing, verdict) for filing in filings]
         deliveries = []
         for domain in {domain.id: domain for _, domain in homes.values()}.values():
             forwarded, told = await self._forwarder.forwards(domain, envelope, message, parsed, verdict)
             deliveries += forwarded
             events += told
         return Posting(message, filings, tuple(deliveries), tuple(events))
-
-    def _received_event(self, envelope: Envelope, filing: Filing, verdict: Verdict) -> Event:
-        return Event(
-            id=new_id(),
-            organisation_id=filing.organisation_id,
-            domain_id=filing.domain_id,
-            type=EventType.RECEIVED,
-            at=envelope.received_at,
-            inbox_id=filing.inbox_id,
-            email_id=filing.email_id,
-            detail={
-                "from": envelope.mail_from,
-                "ip": str(envelope.client_ip),
-                "size": len(envelope.raw),
-                "tls": envelope.tls or None,
-                "dmarc": verdict.dmarc.result,
-            },
-        )
 
     async def _write(self, posting: Posting) -> None:
         try:
@@ -297,7 +243,3 @@ async def _split(raw: bytes) -> RawMessage:
 def _has_cheap_header(raw: bytes) -> bool:
     """Octet by octet a header costs far more to read than a body."""
     return len(raw) <= CHEAP_HEADER_BYTES or raw.find(b"\r\n\r\n", 0, CHEAP_HEADER_BYTES) > 0
-
-
-def _filing(inbox: Inbox) -> Filing:
-    return Filing(new_id(), inbox.organisation_id, inbox.domain_id, inbox.id, "inbound", is_read=False)

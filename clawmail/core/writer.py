@@ -1,11 +1,11 @@
 """The writer: mail that is accepted at the same moment shares one commit.
 
 An entrance awaits ``write`` and answers 250 or 201 when it returns: the posting is committed. While one transaction is
-on its way to the disk, the postings that arrive meanwhile gather, and the next transaction takes them all. So a lone
-mail never waits for company, and a crowd pays for one commit. If a batch fails for a reason of one posting, its members
-are tried one by one, so that nobody pays for his neighbour. Large messages have a lane of their own: their bytes take
-the database a while, and small mail behind them would have to wait. While there is small mail, the large lane rests as
-long as it works.
+on its way to the disk, the postings that arrive meanwhile gather, and the next transaction takes them all; for those
+that entrances have announced (``on_its_way``) it waits a few milliseconds. So a lone mail never waits for company, and
+a crowd pays for one commit. If a batch fails for a reason of one posting, its members are tried one by one, so that
+nobody pays for his neighbour. Large messages have a lane of their own: their bytes take the database a while, and small
+mail behind them would have to wait. While there is small mail, the large lane rests as long as it works.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from clawmail.base.errors import ClawmailError, StoreInDoubt, StoreUnwell
 from clawmail.base.tenant import house_task
@@ -27,6 +28,10 @@ from clawmail.store.pieces import LARGE_BYTES
 MAX_BATCH = 64
 #: bytes of one transaction, unless one message alone is larger.
 MAX_BATCH_BYTES = 8 * 1024 * 1024
+#: how long a commit waits for mail that is on its way, and how long after its announcement mail is waited for: who is
+#: slower than that has a far way, or wants to be waited for.
+GATHER_SECONDS = 0.003
+ANNOUNCED_SECONDS = 0.01
 #: seconds after a small message for which large ones leave the database to others half of the time, and the longest
 #: rest between two pieces.
 COMPANY_SECONDS = 1.0
@@ -65,14 +70,29 @@ class Writer:
         self._on_deliveries = on_deliveries
         self._small: _Waiting = deque()
         self._large: _Waiting = deque()
+        #: by the task that will hand mail in: since when it is on its way, on the loop's clock; oldest first.
+        self._announced: dict[asyncio.Task[Any] | None, float] = {}
+        #: set when nobody is waited for any more.
+        self._all_here: asyncio.Future[None] | None = None
         #: when the last small message came, on the loop's clock.
         self._small_at = -COMPANY_SECONDS
         #: the task that empties a lane, by the lane's identity. One: what arrives while a batch is flushed to the disk
         #: shares the next, and the larger the crowd, the cheaper each of it. (Two cost an eighth more CPU a message.)
         self._flushers: dict[int, asyncio.Task[None]] = {}
 
+    @contextlib.contextmanager
+    def on_its_way(self) -> Iterator[None]:
+        """This task will hand in mail soon: the next commit may wait a little for it."""
+        task = asyncio.current_task()
+        self._announced[task] = asyncio.get_running_loop().time()
+        try:
+            yield
+        finally:
+            self._arrived(task)
+
     async def write(self, posting: Posting) -> Posted:
         """Commits ``posting`` and returns. Raises QuotaExceeded, NotFound or StoreUnwell; then nothing was kept."""
+        self._arrived(asyncio.current_task())
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Posted] = loop.create_future()
         lane = self._large if posting.message.size >= LARGE_BYTES else self._small
@@ -98,13 +118,31 @@ class Writer:
             # Here and not in a callback: between the last look at the lane and this line nobody else runs.
             del self._flushers[id(lane)]
 
-    @staticmethod
-    async def _gather(lane: _Waiting) -> None:
-        """Waits while each turn of the loop brings more: what is at hand is judged first, and shares the commit."""
+    async def _gather(self, lane: _Waiting) -> None:
+        """Waits while each turn of the loop brings more, and for mail on its way: it shares the commit."""
         before = 0
         while before < len(lane) < MAX_BATCH:
             before = len(lane)
             await asyncio.sleep(0)
+        loop = asyncio.get_running_loop()
+        if lane is self._small and len(lane) < MAX_BATCH and self._is_waited_for(loop.time()):
+            self._all_here = loop.create_future()
+            timer = loop.call_later(GATHER_SECONDS, self._go_on)
+            await self._all_here
+            timer.cancel()
+
+    def _is_waited_for(self, now: float) -> bool:
+        """Whether any mail was announced lately."""
+        newest = next(reversed(self._announced.values()), None)
+        return newest is not None and now - newest < ANNOUNCED_SECONDS
+
+    def _arrived(self, task: asyncio.Task[Any] | None) -> None:
+        if self._announced.pop(task, None) is not None and not self._announced:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self._all_here is not None and not self._all_here.done():
+            self._all_here.set_result(None)
 
     @staticmethod
     def _next_batch(lane: _Waiting) -> list[tuple[Posting, asyncio.Future[Posted]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -41,6 +42,10 @@ class Receives(Protocol):
 
     async def receive(self, envelope: Envelope) -> str:
         """Keeps the message and returns its queue id after the commit. Raises Refused or ClawmailError."""
+        ...
+
+    def on_its_way(self) -> AbstractContextManager[None]:
+        """See ``core.receive.Receiver.on_its_way``."""
         ...
 
     async def give_way(self, seconds: float) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,9 @@ class ScriptedReceiver:
     received: int = 0
     #: rests between pieces of large messages.
     rests: int = 0
+
+    def on_its_way(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     async def give_way(self, seconds: float) -> None:
         assert seconds >= 0

@@ -113,7 +113,9 @@ class Pair:
         )
         async with asyncio.timeout(PATIENCE_SECONDS):
             if await process.wait() != 0:
-                said = "".join(f"\n{log.parent.name}: {log.read_text()[-1000:]}" for log in self._directory.glob("*/log"))
+                said = "".join(
+                    f"\n{log.parent.name}: {log.read_text()[-1000:]}" for log in self._directory.glob("*/log")
+                )
                 raise RuntimeError(f"{command} {arguments} failed with {process.returncode}{said}")
 
 

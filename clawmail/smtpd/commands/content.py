@@ -42,7 +42,12 @@ async def data(session: Session, argument: str) -> str:
         # and must not be read as commands.
         session.refuse_haste("sending a message before the answer to DATA")
         raise
-    await session.push("354 go ahead, end with <CRLF>.<CRLF>")
+    with session.service.receiver.on_its_way():
+        await session.push("354 go ahead, end with <CRLF>.<CRLF>")
+        return await _up_to_the_dot(session, transaction)
+
+
+async def _up_to_the_dot(session: Session, transaction: Transaction) -> str:
     collector, load = _begin(session, transaction)
     reader, watch = DotReader(collector), _Speed(session)
     rest: bytes | None = None
@@ -79,7 +84,8 @@ async def bdat(session: Session, argument: str) -> str:
             load.grown()
             await _give_way(session, collector, time.perf_counter() - began)
     if last:
-        return await _finish(session, transaction, collector)
+        with session.service.receiver.on_its_way():
+            return await _finish(session, transaction, collector)
     if collector.problem is not None:
         raise Refused(*collector.problem.value)
     return f"250 2.0.0 {size} octets taken"
