@@ -62,6 +62,7 @@ from clawmail.protocol.dns import Resolver
 from clawmail.running import App
 from clawmail.smtpd.server import SmtpDoor
 from clawmail.store.db import Database
+from clawmail.store.filing import STATEMENT as FILING
 from clawmail.webhook_worker import WebhookWorker
 from clawmail.worker import OutboundWorker
 
@@ -138,8 +139,8 @@ def _databases(settings: Settings, url: str) -> tuple[Database, Database, Databa
     most, seconds = settings.database.pool_size, settings.database.timeout_seconds
     shares = (max(1, most - FILING_CONNECTIONS - QUEUE_CONNECTIONS), FILING_CONNECTIONS, QUEUE_CONNECTIONS)
     requests, filing, queue = (
-        Database(url, pool_size=share, timeout_seconds=seconds, keeps_open=True, plans_once=plans_once)
-        for share, plans_once in zip(shares, (False, True, True), strict=True)
+        Database(url, pool_size=share, timeout_seconds=seconds, keeps_open=True, plans_once=plans_once, learns=learns)
+        for share, plans_once, learns in zip(shares, (False, True, True), ((), (FILING,), ()), strict=True)
     )
     return requests, filing, queue
 

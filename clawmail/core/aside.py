@@ -16,6 +16,8 @@ import contextlib
 import os
 import pickle
 import signal
+import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -46,7 +48,9 @@ class Aside:
 
     def __init__(self) -> None:
         self._turns = Turns(1)
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        #: to and from it.
+        self._wire: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._memory = -1
         self._idle: asyncio.TimerHandle | None = None
 
@@ -89,27 +93,23 @@ class Aside:
     async def _ask(self, question: object, raw: bytes) -> tuple[bool, Any]:
         if self._idle is not None:
             self._idle.cancel()
-        process = await self._started()
-        assert process.stdin is not None and process.stdout is not None  # both are pipes
+        answers, questions = await self._started()
         await asyncio.to_thread(_fill, self._memory, raw)
-        process.stdin.write(_framed(pickle.dumps((len(raw), question))))
-        await process.stdin.drain()
-        size = int.from_bytes(await process.stdout.readexactly(_SIZE))
+        questions.write(_framed(pickle.dumps((len(raw), question))))
+        await questions.drain()
+        size = int.from_bytes(await answers.readexactly(_SIZE))
         return await asyncio.to_thread(_take, self._memory, size)
 
-    async def _started(self) -> asyncio.subprocess.Process:
-        if self._process is None or self._process.returncode is not None:
+    async def _started(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._process is None or self._wire is None or self._process.poll() is not None:
             await self._end()
             self._memory = os.memfd_create("clawmail")
-            pipe = asyncio.subprocess.PIPE
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", __name__, str(self._memory)),
-                stdin=pipe,
-                stdout=pipe,
-                pass_fds=[self._memory],
-                start_new_session=True,
-            )
-        return self._process
+            here, there = socket.socketpair()
+            with there:
+                # Not by the loop, which would copy the tables of all our memory first: some 30 ms.
+                self._process = await asyncio.to_thread(_start, self._memory, there)
+            self._wire = await asyncio.open_connection(sock=here)
+        return self._wire
 
     def _rest(self) -> None:
         """Nothing to do for now; if it stays so, the process ends."""
@@ -120,13 +120,21 @@ class Aside:
         if self._idle is not None:
             self._idle.cancel()
         process, self._process = self._process, None
+        wire, self._wire = self._wire, None
         memory, self._memory = self._memory, -1
         if memory >= 0:
             os.close(memory)
+        if wire is not None:
+            wire[1].close()
         if process is not None:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
+            process.kill()
+            await asyncio.to_thread(process.wait)
+
+
+def _start(memory: int, wire: socket.socket) -> subprocess.Popen[bytes]:
+    command = (sys.executable, "-m", __name__, str(memory))
+    end = wire.fileno()
+    return subprocess.Popen(command, stdin=end, stdout=end, pass_fds=[memory], start_new_session=True)
 
 
 def _without_bytes(_raw: bytes, work: Callable[P, T], *more: P.args, **named: P.kwargs) -> T:

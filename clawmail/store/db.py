@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import asyncpg
@@ -106,6 +106,7 @@ class Database:
         timeout_seconds: float = 30.0,
         keeps_open: bool = False,
         plans_once: bool = False,
+        learns: Sequence[str] = (),
     ) -> None:
         """``keeps_open``: all connections are made at once and stay. One that is made when it is needed is made when
         the machine is busy, and takes seconds then.
@@ -113,10 +114,13 @@ class Database:
         ``plans_once``: each statement is planned once, to go by indexes; for what handles few rows at a time.
         PostgreSQL would go by the size that a table had at that moment, and read all of one that has grown since, until
         it is analysed. And a statement that is given an empty array now and then it would plan anew each time, which
-        takes longer than to run it."""
+        takes longer than to run it.
+
+        ``learns``: statements whose types a connection asks for when it is made, for 20 ms, and not when mail waits."""
         self.url = url
         self._plans_once = plans_once
         self._keeps_open = keeps_open
+        self._statements = learns
         self._pool_size = pool_size
         self._timeout = timeout_seconds
         self._pool: asyncpg.Pool | None = None
@@ -135,6 +139,7 @@ class Database:
                 max_inactive_connection_lifetime=0.0 if self._keeps_open else IDLE_SECONDS,
                 max_queries=MAX_QUERIES,
                 reset=_as_it_is,
+                init=self._learn,
                 server_settings={
                     "application_name": "clawmail",
                     "jit": "off",
@@ -146,6 +151,10 @@ class Database:
             )
         except (OSError, TimeoutError, asyncpg.PostgresError) as error:
             raise translate(error) or errors.StoreUnwell("the store is not available") from error
+
+    async def _learn(self, connection: Connection) -> None:
+        for statement in self._statements:
+            await connection.prepare(statement)
 
     async def close(self) -> None:
         """Stops listening and closes every connection, by force after a few seconds."""

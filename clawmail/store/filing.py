@@ -27,6 +27,8 @@ from clawmail.store.queries import load
 from clawmail.store.usage import UsageChange, usage_row
 
 _sql = load("postings")
+#: the statement.
+STATEMENT = _sql.file
 _json = msgspec.json.Encoder()
 
 
@@ -94,7 +96,7 @@ async def file(conn: Connection, batch: Batch) -> bool:
     """
     return bool(
         await conn.fetchval(
-            _sql.file,
+            STATEMENT,
             [message_row(message) for message in batch.messages],
             [_email_row(*filed) for filed in batch.filed],
             # In one order, so that two batches never wait for each other in a ring.

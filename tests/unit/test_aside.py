@@ -129,9 +129,9 @@ async def test_it_ends_when_there_is_nothing_to_do(monkeypatch: pytest.MonkeyPat
 async def test_it_does_not_outlive_whoever_asked() -> None:
     beside = Aside()
     pid = (await beside.run(where, LARGE))[1]
-    process = beside._process
-    assert process is not None and process.stdin is not None
-    process.stdin.close()
-    assert await process.wait() == 0
+    process, wire = beside._process, beside._wire
+    assert process is not None and wire is not None
+    wire[1].close()
+    assert await asyncio.to_thread(process.wait) == 0
     assert (await beside.run(where, LARGE))[1] != pid
     await beside.close()
