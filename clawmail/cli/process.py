@@ -26,11 +26,14 @@ from clawmail.base import log as logging
 from clawmail.base.errors import StoreUnwell
 from clawmail.base.log import logger
 from clawmail.base.settings import Settings
+from clawmail.base.threads import started_threads
 from clawmail.config import ConfigError
 
 if TYPE_CHECKING:
     from clawmail.running import App
 
+#: threads for work that must not hold up the loop; most of it waits for the disk, or lets go of the interpreter.
+THREADS = min(32, (os.cpu_count() or 1) + 4)
 #: environment by which a worker learns where the database of its parent is.
 DATABASE_URL = "CLAWMAIL_DATABASE_URL"
 #: seconds between two looks at whether workers live, and before one that died is started again.
@@ -91,6 +94,7 @@ def connections_for(settings: Settings) -> int:
 
 def _run_loop(main: Awaitable[int]) -> int:
     async def body() -> int:
+        asyncio.get_running_loop().set_default_executor(started_threads(THREADS, "work"))
         return await main
 
     try:

@@ -12,7 +12,6 @@ import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
@@ -21,6 +20,7 @@ from clawmail.base.errors import StoreUnwell, Unauthenticated
 from clawmail.base.ids import new_id
 from clawmail.base.log import logger
 from clawmail.base.secrets import fingerprint, hash_key, key_matches, key_prefix, new_key
+from clawmail.base.threads import started_threads
 from clawmail.core.same_question import SameQuestion
 from clawmail.model.tenancy import AccessKey, KeyKind, Principal
 from clawmail.protocol.address import folded
@@ -63,7 +63,7 @@ class Access:
         self._changes_heard = 0
         self._asked = SameQuestion()
         self._used: dict[UUID, datetime] = {}
-        self._threads = ThreadPoolExecutor(ARGON2_THREADS, thread_name_prefix="argon2")
+        self._threads = started_threads(ARGON2_THREADS, "argon2")
         self._noting: asyncio.Task[None] | None = None
 
     def start(self) -> None:

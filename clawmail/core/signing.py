@@ -13,12 +13,12 @@ import functools
 import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 from uuid import UUID
 
 from clawmail.base.secrets import Keyring
 from clawmail.base.tenant import house_task
+from clawmail.base.threads import started_threads
 from clawmail.core.directory import Directory
 from clawmail.model.tenancy import DkimKey, Domain
 from clawmail.protocol.arc import ArcResult, seal
@@ -50,7 +50,7 @@ class Signers:
         self._keyring = keyring
         self._with_ed25519 = with_ed25519
         self._open: OrderedDict[UUID, SigningKey] = OrderedDict()
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="sign")
+        self._threads = started_threads(THREADS, "sign")
         self._waiting: deque[_Unsigned] = deque()
         self._signing: asyncio.Task[None] | None = None
 

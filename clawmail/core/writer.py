@@ -5,7 +5,7 @@ on its way to the disk, the postings that arrive meanwhile gather, and the next 
 that entrances have announced (``on_its_way``) it waits a few milliseconds. So a lone mail never waits for company, and
 a crowd pays for one commit. If a batch fails for a reason of one posting, its members are tried one by one, so that
 nobody pays for his neighbour. Large messages have a lane of their own: their bytes take the database a while, and small
-mail behind them would have to wait. While there is small mail, the large lane rests as long as it works.
+mail behind them would have to wait. While there is small mail, the large lane rests three times as long as it works.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ MAX_BATCH_BYTES = 8 * 1024 * 1024
 #: slower than that has a far way, or wants to be waited for.
 GATHER_SECONDS = 0.003
 ANNOUNCED_SECONDS = 0.01
-#: seconds after a small message for which large ones leave the database to others half of the time, and the longest
-#: rest between two pieces.
+#: seconds after a small message for which large ones leave the database to others; how many times as long as a piece
+#: took they rest after it; and the longest rest.
 COMPANY_SECONDS = 1.0
+RESTS = 3
 MAX_REST_SECONDS = 0.05
 #: longest wait for one batch, in seconds; after that the mail is refused for now and stays with its sender.
 BATCH_SECONDS = 60.0
@@ -58,7 +59,7 @@ class _Try:
 
 def rest_after(seconds: float, alone: float) -> float:
     """The seconds of rest after a piece that took ``seconds``; the last small message came ``alone`` seconds ago."""
-    return min(seconds, MAX_REST_SECONDS) if alone < COMPANY_SECONDS else 0.0
+    return min(RESTS * seconds, MAX_REST_SECONDS) if alone < COMPANY_SECONDS else 0.0
 
 
 class Writer:
@@ -196,7 +197,7 @@ class Writer:
             tried.written += await postings.post(conn, batch, self.rest)
 
     async def rest(self, seconds: float) -> None:
-        """After a piece of a large message that took ``seconds``: as long, while small mail comes."""
+        """After a piece of a large message that took ``seconds``: three times as long, while small mail comes."""
         await asyncio.sleep(rest_after(seconds, asyncio.get_running_loop().time() - self._small_at))
 
     async def _is_stored(self, tried: _Try) -> bool:

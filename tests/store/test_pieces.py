@@ -9,7 +9,7 @@ import pytest
 
 from clawmail.base.ids import new_id
 from clawmail.core.verify import Verifier
-from clawmail.core.writer import COMPANY_SECONDS, MAX_REST_SECONDS, rest_after
+from clawmail.core.writer import COMPANY_SECONDS, MAX_REST_SECONDS, RESTS, rest_after
 from clawmail.model.mail import Filing, Posting
 from clawmail.store import archive, deliveries, mailbox, originals, pieces, postings
 from clawmail.store.db import Database
@@ -84,6 +84,6 @@ async def test_there_is_a_rest_after_each_piece(db: Database, tenant: Tenant) ->
 
 
 def test_the_large_lane_rests_in_company_as_long_as_it_works() -> None:
-    assert rest_after(0.002, alone=COMPANY_SECONDS / 2) == 0.002
+    assert rest_after(0.002, alone=COMPANY_SECONDS / 2) == RESTS * 0.002
     assert rest_after(10.0, alone=0.0) == MAX_REST_SECONDS
     assert rest_after(0.002, alone=COMPANY_SECONDS) == 0
