@@ -38,3 +38,11 @@ async def test_any_other_runtime_error_is_a_fault_of_ours(db: Database) -> None:
     with pytest.raises(RuntimeError, match="a fault of ours"):
         async with db.connection():
             raise RuntimeError("a fault of ours")
+
+
+async def test_connections_learn_what_they_will_be_asked_when_they_are_made(db: Database) -> None:
+    learned = Database(db.url, pool_size=1, learns=("SELECT 1",))
+    await learned.open()
+    await learned.close()
+    with pytest.raises(StoreUnwell):
+        await Database(db.url, pool_size=1, learns=("SELECT nothing_of_the_kind()",)).open()

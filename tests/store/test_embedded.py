@@ -119,6 +119,18 @@ async def test_a_second_process_finds_the_running_server(place: Path) -> None:
     await owner.stop()
 
 
+async def test_new_files_of_its_log_are_small(place: Path) -> None:
+    server = EmbeddedPostgres(place, settings=WITHOUT_DISK)
+    await server.start()
+    connection = await asyncpg.connect(server.url)
+    try:
+        shown = [await connection.fetchval(f"SHOW {name}") for name in ("wal_segment_size", "backend_flush_after")]
+    finally:
+        await connection.close()
+        await server.stop()
+    assert shown == ["4MB", "512kB"]
+
+
 async def test_the_data_of_another_version_is_refused_in_words(place: Path) -> None:
     version = place / "postgres" / "PG_VERSION"
     before = version.read_text()
