@@ -174,9 +174,12 @@ class Database:
         """A connection for reading; each statement is its own transaction. Errors come out as ours."""
         if self._pool is None:
             raise errors.StoreUnwell("the store is not open")
+        tenant = current_tenant.get()
+        # Who has what others wait for does not queue for the loop as well (decision 13): they would queue with him.
+        current_tenant.set(None)
         try:
             async with asyncio.timeout(self._timeout):
-                await self._turns.enter(current_tenant.get())
+                await self._turns.enter(tenant)
             try:
                 async with self._pool.acquire(timeout=self._timeout) as connection:
                     yield connection
@@ -187,6 +190,8 @@ class Database:
             if known is None:
                 raise
             raise known from e
+        finally:
+            current_tenant.set(tenant)
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
