@@ -85,7 +85,7 @@ def build(settings: Settings, database_url: str, *, resolver: Resolver | None = 
     directory = _directory(settings, db)
     signers = Signers(directory, keyring, with_ed25519=settings.outbound.ed25519)
     access, aside = Access(db), Aside()
-    writer = Writer(filing_db, on_deliveries=lambda: worker.wake())
+    writer = Writer(filing_db, on_deliveries=lambda: worker.wake(), gathers=settings.server.workers > 1)
     our_names = OurNames(directory, hostname=settings.hostname, mx_label=settings.server.mx_label)
     receiver = _receiver(settings, db, directory, resolver, writer, signers, our_names, aside, keyring)
     submitter = Submitter(

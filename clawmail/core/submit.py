@@ -144,20 +144,18 @@ class Submitter:
         size = len(written.raw)
         if size > self._max_message_bytes:
             raise TooLarge(f"the message is {size} bytes; at most {self._max_message_bytes} can be sent")
-        with self._writer.on_its_way():
-            signed = await _joined(await self._signers.sign(domain, written.raw), written.raw)
-            with_files = bool(draft.attachments)
-            parsed = await self._read(signed) if with_files else parse_written(signed, written.text, written.html)
-            ready = Ready(
-                domain,
-                signed,
-                recipients,
-                now,
-                mail.send_at,
-                thread_id=answers.thread_id if answers else None,
-                answers=answers.id if answers else None,
-            )
-            return await self._post(principal, ready, parsed, idempotency)
+        signed = await _joined(await self._signers.sign(domain, written.raw), written.raw)
+        parsed = await self._read(signed) if draft.attachments else parse_written(signed, written.text, written.html)
+        ready = Ready(
+            domain,
+            signed,
+            recipients,
+            now,
+            mail.send_at,
+            thread_id=answers.thread_id if answers else None,
+            answers=answers.id if answers else None,
+        )
+        return await self._post(principal, ready, parsed, idempotency)
 
     def _draft(
         self,

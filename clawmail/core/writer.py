@@ -2,7 +2,7 @@
 
 An entrance awaits ``write`` and answers 250 or 201 when it returns: the posting is committed. While one transaction is
 on its way to the disk, the postings that arrive meanwhile gather, and the next transaction takes them all; for those
-that entrances have announced (``on_its_way``) it waits a few milliseconds. So a lone mail never waits for company, and
+that the door has announced (``on_its_way``) it may wait a few milliseconds. So a lone mail never waits for company, and
 a crowd pays for one commit. If a batch fails for a reason of one posting, its members are tried one by one, so that
 nobody pays for his neighbour. Large messages have a lane of their own: their bytes take the database a while, and small
 mail behind them would have to wait. While there is small mail, the large lane rests three times as long as it works.
@@ -65,9 +65,15 @@ def rest_after(seconds: float, alone: float) -> float:
 class Writer:
     """Gathers postings and commits them."""
 
-    def __init__(self, db: Database, *, on_deliveries: Callable[[], None] = lambda: None) -> None:
-        """``on_deliveries`` is called after a commit that queued deliveries, to wake this process's worker."""
+    def __init__(
+        self, db: Database, *, on_deliveries: Callable[[], None] = lambda: None, gathers: bool = False
+    ) -> None:
+        """``on_deliveries`` is called after a commit that queued deliveries, to wake this process's worker.
+
+        ``gathers``: a commit waits for mail that is on its way. That pays where several processes have a part of the
+        crowd each; one that has it all would only be slower for it."""
         self._db = db
+        self._gathers = gathers
         self._on_deliveries = on_deliveries
         self._small: _Waiting = deque()
         self._large: _Waiting = deque()
@@ -126,7 +132,7 @@ class Writer:
             before = len(lane)
             await asyncio.sleep(0)
         loop = asyncio.get_running_loop()
-        if lane is self._small and len(lane) < MAX_BATCH and self._is_waited_for(loop.time()):
+        if self._gathers and lane is self._small and len(lane) < MAX_BATCH and self._is_waited_for(loop.time()):
             self._all_here = loop.create_future()
             timer = loop.call_later(GATHER_SECONDS, self._go_on)
             await self._all_here

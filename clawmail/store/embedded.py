@@ -56,7 +56,7 @@ SERVER_SETTINGS = {
     "synchronous_commit": "on",
     "shared_buffers": "64MB",
     # Who has to wait for room in these waits for the disk, with pages locked that others want to read.
-    "wal_buffers": "16MB",
+    "wal_buffers": "6MB",
     # What is written goes to the disk then, and not all at once at the end of a checkpoint, before everybody's commits.
     "backend_flush_after": "512kB",
     "max_connections": "60",

@@ -47,7 +47,7 @@ async def late(writer: Writer, tenant: Tenant, *, announced: asyncio.Event | Non
 
 
 async def test_announced_mail_shares_the_commit_of_mail_that_is_here(db: Database, tenant: Tenant) -> None:
-    writer, announced = Writer(db), asyncio.Event()
+    writer, announced = Writer(db, gathers=True), asyncio.Event()
     async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as group:
         group.create_task(late(writer, tenant, announced=announced))
         await announced.wait()
@@ -56,7 +56,7 @@ async def test_announced_mail_shares_the_commit_of_mail_that_is_here(db: Databas
 
 
 async def test_mail_that_was_not_announced_is_not_waited_for(db: Database, tenant: Tenant) -> None:
-    writer = Writer(db)
+    writer = Writer(db, gathers=True)
     async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as group:
         group.create_task(late(writer, tenant, announced=None))
         await writer.write(Posting(a_message(), (filed_in(tenant),)))
@@ -64,7 +64,7 @@ async def test_mail_that_was_not_announced_is_not_waited_for(db: Database, tenan
 
 
 async def test_a_lone_mail_does_not_wait_for_itself(db: Database, tenant: Tenant) -> None:
-    writer = Writer(db)
+    writer = Writer(db, gathers=True)
     async with asyncio.timeout(PATIENCE_SECONDS):
         with writer.on_its_way():
             await writer.write(Posting(a_message(), (filed_in(tenant),)))
@@ -72,7 +72,7 @@ async def test_a_lone_mail_does_not_wait_for_itself(db: Database, tenant: Tenant
 
 
 async def test_what_was_refused_on_its_way_is_not_waited_for(db: Database, tenant: Tenant) -> None:
-    writer, announced, refused = Writer(db), asyncio.Event(), asyncio.Event()
+    writer, announced, refused = Writer(db, gathers=True), asyncio.Event(), asyncio.Event()
 
     async def refuse() -> None:
         with writer.on_its_way():
@@ -94,7 +94,7 @@ async def test_what_was_refused_on_its_way_is_not_waited_for(db: Database, tenan
 async def test_who_dawdles_keeps_nobody_waiting(
     db: Database, tenant: Tenant, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
-    writer, announced = Writer(db), asyncio.Event()
+    writer, announced = Writer(db, gathers=True), asyncio.Event()
 
     async def dawdle() -> None:
         with writer.on_its_way():
@@ -108,3 +108,12 @@ async def test_who_dawdles_keeps_nobody_waiting(
         await writer.write(Posting(a_message(), (filed_in(tenant),)))
     assert await commits(db) == 1
     dawdler.cancel()
+
+
+async def test_a_process_that_has_the_whole_crowd_waits_for_nobody(db: Database, tenant: Tenant) -> None:
+    writer, announced = Writer(db), asyncio.Event()
+    async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as group:
+        group.create_task(late(writer, tenant, announced=announced))
+        await announced.wait()
+        await writer.write(Posting(a_message(), (filed_in(tenant),)))
+    assert await commits(db) == 2
