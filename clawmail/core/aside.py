@@ -105,9 +105,8 @@ class Aside:
             await self._end()
             self._memory = os.memfd_create("clawmail")
             here, there = socket.socketpair()
-            with there:
-                # Not by the loop, which would copy the tables of all our memory first: some 30 ms.
-                self._process = await asyncio.to_thread(_start, self._memory, there)
+            # Not by the loop, which would copy the tables of all our memory first: some 30 ms.
+            self._process = await asyncio.to_thread(_start, self._memory, there)
             self._wire = await asyncio.open_connection(sock=here)
         return self._wire
 
@@ -132,9 +131,11 @@ class Aside:
 
 
 def _start(memory: int, wire: socket.socket) -> subprocess.Popen[bytes]:
+    """Starts the process at the other end of ``wire``, which is closed here, whoever has stopped waiting meanwhile."""
     command = (sys.executable, "-m", __name__, str(memory))
-    end = wire.fileno()
-    return subprocess.Popen(command, stdin=end, stdout=end, pass_fds=[memory], start_new_session=True)
+    with wire:
+        end = wire.fileno()
+        return subprocess.Popen(command, stdin=end, stdout=end, pass_fds=[memory], start_new_session=True)
 
 
 def _without_bytes(_raw: bytes, work: Callable[P, T], *more: P.args, **named: P.kwargs) -> T:
